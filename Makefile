@@ -1,0 +1,75 @@
+# Market Data Agent. `make help` tells what there is.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+MDA_ARGS ?=
+PYTEST_ARGS ?=
+
+##@ Use
+
+.PHONY: run
+run: setup ## Run everything on this machine: gateway on 8080, synthetic feed, Ctrl-C stops
+	$(BIN)/mda up $(MDA_ARGS)
+
+.PHONY: bench
+bench: setup ## Measure, beside the bare parts; a table on the screen, JSON in build/bench.json
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+##@ Develop
+
+.PHONY: setup
+setup: .venv/.ready ## Make .venv with `mda` in it, as locked
+
+.venv/.ready: requirements.lock pyproject.toml clients/python/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable clients/python
+	touch $@
+
+.PHONY: test
+test: lint ## Run the linters, then all tests, and check the coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=95
+
+.PHONY: lint
+lint: setup ## Check style, types, walls, protos, and that generated code is fresh
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+	tools/breaking
+	$(BIN)/python tools/generate.py --check
+
+.PHONY: format
+format: setup ## Put code and protos into their form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format --write protos
+
+.PHONY: generate
+generate: setup ## Make the stubs from the protos, and the gateway's golden configuration
+	$(BIN)/python tools/generate.py
+	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/gateway/test_render.py
+
+.PHONY: lock
+lock: setup ## Choose the newest versions of all dependencies that fit, and write them down
+	$(BIN)/uv lock --quiet --upgrade
+	$(BIN)/uv export --quiet --frozen --all-packages --no-emit-workspace --no-header --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove what was made here; the data folder .mda stays
+	rm -rf .venv build dist htmlcov .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+##@ Help
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,1 @@
+"""Market data: columns, stubs and the client."""

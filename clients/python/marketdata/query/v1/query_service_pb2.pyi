@@ -1,0 +1,192 @@
+import datetime
+
+from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
+from marketdata.v1 import access_pb2 as _access_pb2
+from marketdata.v1 import batch_pb2 as _batch_pb2
+from marketdata.v1 import instrument_pb2 as _instrument_pb2
+from marketdata.v1 import quote_pb2 as _quote_pb2
+from marketdata.v1 import trade_pb2 as _trade_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetLatestQuotesRequest(_message.Message):
+    __slots__ = ("dataset", "symbols")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetLatestQuotesResponse(_message.Message):
+    __slots__ = ("quotes",)
+    QUOTES_FIELD_NUMBER: _ClassVar[int]
+    quotes: _containers.RepeatedCompositeFieldContainer[_quote_pb2.Quote]
+    def __init__(self, quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ...) -> None: ...
+
+class GetLatestTradesRequest(_message.Message):
+    __slots__ = ("dataset", "symbols")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetLatestTradesResponse(_message.Message):
+    __slots__ = ("trades",)
+    TRADES_FIELD_NUMBER: _ClassVar[int]
+    trades: _containers.RepeatedCompositeFieldContainer[_trade_pb2.Trade]
+    def __init__(self, trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ...) -> None: ...
+
+class StreamQuotesRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "snapshot", "cursor")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    snapshot: bool
+    cursor: str
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class StreamQuotesResponse(_message.Message):
+    __slots__ = ("quotes", "cursor", "watermark", "end")
+    QUOTES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    quotes: _containers.RepeatedCompositeFieldContainer[_quote_pb2.Quote]
+    cursor: str
+    watermark: Watermark
+    end: _status_pb2.Status
+    def __init__(self, quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class StreamTradesRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "snapshot", "cursor")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    snapshot: bool
+    cursor: str
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class StreamTradesResponse(_message.Message):
+    __slots__ = ("trades", "cursor", "watermark", "end")
+    TRADES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    trades: _containers.RepeatedCompositeFieldContainer[_trade_pb2.Trade]
+    cursor: str
+    watermark: Watermark
+    end: _status_pb2.Status
+    def __init__(self, trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class SubscribeRequest(_message.Message):
+    __slots__ = ("start", "subscribe", "unsubscribe")
+    class Start(_message.Message):
+        __slots__ = ("dataset", "now", "snapshot", "cursor", "kinds", "symbols", "heartbeat")
+        DATASET_FIELD_NUMBER: _ClassVar[int]
+        NOW_FIELD_NUMBER: _ClassVar[int]
+        SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+        CURSOR_FIELD_NUMBER: _ClassVar[int]
+        KINDS_FIELD_NUMBER: _ClassVar[int]
+        SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+        HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+        dataset: str
+        now: bool
+        snapshot: bool
+        cursor: str
+        kinds: _containers.RepeatedScalarFieldContainer[_batch_pb2.Kind]
+        symbols: SymbolSelection
+        heartbeat: _duration_pb2.Duration
+        def __init__(self, dataset: _Optional[str] = ..., now: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_batch_pb2.Kind, str]]] = ..., symbols: _Optional[_Union[SymbolSelection, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    START_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    start: SubscribeRequest.Start
+    subscribe: SymbolSelection
+    unsubscribe: SymbolSelection
+    def __init__(self, start: _Optional[_Union[SubscribeRequest.Start, _Mapping]] = ..., subscribe: _Optional[_Union[SymbolSelection, _Mapping]] = ..., unsubscribe: _Optional[_Union[SymbolSelection, _Mapping]] = ...) -> None: ...
+
+class SymbolSelection(_message.Message):
+    __slots__ = ("symbols", "all")
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    all: bool
+    def __init__(self, symbols: _Optional[_Iterable[str]] = ..., all: _Optional[bool] = ...) -> None: ...
+
+class SubscribeResponse(_message.Message):
+    __slots__ = ("batches", "cursor", "status", "instruments", "snapshot", "watermark", "draining", "end")
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENTS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    batches: _containers.RepeatedCompositeFieldContainer[_batch_pb2.Batch]
+    cursor: str
+    status: SubscriptionStatus
+    instruments: _containers.RepeatedCompositeFieldContainer[_instrument_pb2.Instrument]
+    snapshot: _containers.RepeatedCompositeFieldContainer[_batch_pb2.Batch]
+    watermark: Watermark
+    draining: bool
+    end: _status_pb2.Status
+    def __init__(self, batches: _Optional[_Iterable[_Union[_batch_pb2.Batch, _Mapping]]] = ..., cursor: _Optional[str] = ..., status: _Optional[_Union[SubscriptionStatus, _Mapping]] = ..., instruments: _Optional[_Iterable[_Union[_instrument_pb2.Instrument, _Mapping]]] = ..., snapshot: _Optional[_Iterable[_Union[_batch_pb2.Batch, _Mapping]]] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., draining: _Optional[bool] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class SubscriptionStatus(_message.Message):
+    __slots__ = ("symbols", "all", "subscribed_count")
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIBED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    symbols: _containers.RepeatedCompositeFieldContainer[SymbolStatus]
+    all: bool
+    subscribed_count: int
+    def __init__(self, symbols: _Optional[_Iterable[_Union[SymbolStatus, _Mapping]]] = ..., all: _Optional[bool] = ..., subscribed_count: _Optional[int] = ...) -> None: ...
+
+class SymbolStatus(_message.Message):
+    __slots__ = ("symbol", "state", "instrument_id")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[SymbolStatus.State]
+        STATE_SUBSCRIBED: _ClassVar[SymbolStatus.State]
+        STATE_UNSUBSCRIBED: _ClassVar[SymbolStatus.State]
+        STATE_UNKNOWN_SYMBOL: _ClassVar[SymbolStatus.State]
+    STATE_UNSPECIFIED: SymbolStatus.State
+    STATE_SUBSCRIBED: SymbolStatus.State
+    STATE_UNSUBSCRIBED: SymbolStatus.State
+    STATE_UNKNOWN_SYMBOL: SymbolStatus.State
+    SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    symbol: str
+    state: SymbolStatus.State
+    instrument_id: int
+    def __init__(self, symbol: _Optional[str] = ..., state: _Optional[_Union[SymbolStatus.State, str]] = ..., instrument_id: _Optional[int] = ...) -> None: ...
+
+class Watermark(_message.Message):
+    __slots__ = ("time", "delivered_rows", "tape_sequence", "lag_entries")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    delivered_rows: int
+    tape_sequence: int
+    lag_entries: int
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delivered_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ..., lag_entries: _Optional[int] = ...) -> None: ...

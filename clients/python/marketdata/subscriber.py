@@ -1,0 +1,175 @@
+"""A subscription that goes on by its cursor through whatever breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+from marketdata.backoff import Backoff
+from marketdata.columns import Batch, Kind, from_message
+from marketdata.errors import ApiError, api_error
+from marketdata.query.v1.query_service_pb2 import SubscribeRequest, SubscribeResponse, SubscriptionStatus, Watermark
+from marketdata.tokens import TokenSource
+from marketdata.v1.instrument_pb2 import Instrument
+from marketdata.wire import parse
+
+_METHOD: Final = "/marketdata.query.v1.QueryService/Subscribe"
+_HEARTBEAT_S: Final = 2
+_SILENCE_S: Final = 3 * _HEARTBEAT_S
+"""A stream that is silent for this long, in seconds, is broken: watermarks come more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a subscription begins.
+
+    Attributes
+    ----------
+    snapshot
+        With the latest row of each symbol.
+    cursor
+        After this place; empty for now.
+    kinds
+        The wanted kinds; empty for all.
+    """
+
+    snapshot: bool = False
+    cursor: str = ""
+    kinds: frozenset[Kind] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One message of a subscription.
+
+    Attributes
+    ----------
+    batches
+        Rows, in the order of the tape.
+    snapshot
+        The latest rows of new symbols.
+    cursor
+        The place after all of this; empty where the message has none.
+    status, watermark
+        As in the proto; None where the message has none.
+    """
+
+    batches: Sequence[Batch]
+    snapshot: Sequence[Batch]
+    cursor: str
+    status: SubscriptionStatus | None
+    watermark: Watermark | None
+
+
+class Subscriber:
+    """Iterates over a subscription's updates, for ever; connects again by itself.
+
+    After a break it goes on from the last cursor, so that each row comes once.
+
+    Attributes
+    ----------
+    symbols
+        The symbol of each instrument id that was told of.
+    cursor
+        The place after the last update.
+    connections
+        How many connections it took.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        tokens: TokenSource,
+        dataset: str,
+        symbols: Sequence[str] | None,
+        start: Start,
+    ) -> None:
+        self._channel = channel
+        self._tokens = tokens
+        self._dataset = dataset
+        self._wanted = symbols
+        self._start = start
+        self.symbols: dict[int, str] = {}
+        self.cursor = start.cursor
+        self.connections = 0
+
+    async def __aiter__(self) -> AsyncIterator[Update]:
+        """Yield updates.
+
+        Raises
+        ------
+        ApiError
+            If the server refuses for good.
+        """
+        backoff = Backoff()
+        while True:
+            try:
+                async for update in self._connection():
+                    backoff.reset()
+                    yield update
+            except grpc.aio.AioRpcError as error:
+                failure = api_error(error)
+            except ApiError as error:
+                failure = error
+            else:
+                continue
+            if failure.reason == "TOKEN_EXPIRED":
+                self._tokens.forget()
+            if not failure.transient:
+                raise failure
+            await asyncio.sleep(backoff.next_s())
+
+    async def _connection(self) -> AsyncGenerator[Update]:
+        metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
+        call: Any = self._channel.stream_stream(_METHOD, request_serializer=SubscribeRequest.SerializeToString)(
+            metadata=metadata, wait_for_ready=True
+        )
+        self.connections += 1
+        try:
+            await call.write(self._request())
+            while True:
+                async with asyncio.timeout(_SILENCE_S):
+                    data = await call.read()
+                if data is grpc.aio.EOF:
+                    return
+                yield self._update(parse(SubscribeResponse, data))
+        except TimeoutError:
+            raise ApiError(grpc.StatusCode.UNAVAILABLE, "the stream is silent", "", {}) from None
+        finally:
+            call.cancel()
+
+    def _request(self) -> SubscribeRequest:
+        start = SubscribeRequest.Start(dataset=self._dataset, kinds=[f"KIND_{kind.name}" for kind in self._start.kinds])
+        start.heartbeat.seconds = _HEARTBEAT_S
+        if self.cursor:
+            start.cursor = self.cursor
+        elif self._start.snapshot:
+            start.snapshot = True
+        if self._wanted is None:
+            start.symbols.all = True
+        else:
+            start.symbols.symbols.extend(self._wanted)
+        return SubscribeRequest(start=start)
+
+    def _update(self, message: Any) -> Update:
+        self._learn(message)
+        if message.cursor:
+            self.cursor = message.cursor
+        return Update(
+            batches=[from_message(batch) for batch in message.batches],
+            snapshot=[from_message(batch) for batch in message.snapshot],
+            cursor=message.cursor,
+            status=message.status if message.HasField("status") else None,
+            watermark=message.watermark if message.HasField("watermark") else None,
+        )
+
+    def _learn(self, message: Any) -> None:
+        instruments: Sequence[Instrument] = message.instruments
+        self.symbols |= {instrument.instrument_id: instrument.symbol for instrument in instruments}
+        if message.HasField("status"):
+            known = (symbol for symbol in message.status.symbols if symbol.instrument_id)
+            self.symbols |= {symbol.instrument_id: symbol.symbol for symbol in known}

@@ -1,0 +1,70 @@
+"""Tokens: an API key exchanged for short ones, renewed ahead of time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Final
+from urllib.parse import urlencode
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from marketdata.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from marketdata.errors import ApiError, api_error
+
+_AHEAD_S: Final = 60.0
+"""A token is renewed this long before it ends, in seconds."""
+_TIMEOUT_S: Final = 5.0
+
+
+class TokenSource:
+    """Gives a token that is good for another while.
+
+    Parameters
+    ----------
+    channel
+        To the gateway.
+    api_key
+        `<id>.<secret>`.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
+        self._stub = AuthServiceStub(channel)
+        self._api_key = api_key
+        self._token = ""
+        self._renew_at_s = 0.0
+        self._lock = asyncio.Lock()
+
+    async def token(self) -> str:
+        """Return a token.
+
+        Raises
+        ------
+        ApiError
+            If the key is not good, or auth does not answer.
+        """
+        async with self._lock:
+            if time.monotonic() >= self._renew_at_s:
+                await self._renew()
+            return self._token
+
+    def forget(self) -> None:
+        """Get a new token next time: the one at hand was refused."""
+        self._renew_at_s = 0.0
+
+    async def _renew(self) -> None:
+        key_id, _, secret = self._api_key.partition(".")
+        form = urlencode({"grant_type": "client_credentials", "client_id": key_id, "client_secret": secret})
+        body = HttpBody(content_type="application/x-www-form-urlencoded", data=form.encode())
+        try:
+            answer = json.loads((await self._stub.Token(body, timeout=_TIMEOUT_S, wait_for_ready=True)).data)
+        except grpc.aio.AioRpcError as error:
+            raise api_error(error) from error
+        if "access_token" not in answer:
+            message = answer.get("error_description") or answer.get("error", "no token")
+            raise ApiError(grpc.StatusCode.UNAUTHENTICATED, message, "INVALID_TOKEN", {"problem": "api_key"})
+        self._token = answer["access_token"]
+        life_s = float(answer["expires_in"])
+        self._renew_at_s = time.monotonic() + max(life_s - _AHEAD_S, life_s / 2)

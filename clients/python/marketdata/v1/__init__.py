@@ -1,0 +1,1 @@
+"""Stubs of `marketdata.v1`: rows, columns, instruments, errors."""

@@ -1,0 +1,78 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_UNSPECIFIED: _ClassVar[Kind]
+    KIND_QUOTE: _ClassVar[Kind]
+    KIND_TRADE: _ClassVar[Kind]
+
+class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SIDE_UNSPECIFIED: _ClassVar[Side]
+    SIDE_BUY: _ClassVar[Side]
+    SIDE_SELL: _ClassVar[Side]
+KIND_UNSPECIFIED: Kind
+KIND_QUOTE: Kind
+KIND_TRADE: Kind
+SIDE_UNSPECIFIED: Side
+SIDE_BUY: Side
+SIDE_SELL: Side
+
+class Batch(_message.Message):
+    __slots__ = ("rows", "quotes", "trades")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    QUOTES_FIELD_NUMBER: _ClassVar[int]
+    TRADES_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    quotes: QuoteColumns
+    trades: TradeColumns
+    def __init__(self, rows: _Optional[int] = ..., quotes: _Optional[_Union[QuoteColumns, _Mapping]] = ..., trades: _Optional[_Union[TradeColumns, _Mapping]] = ...) -> None: ...
+
+class QuoteColumns(_message.Message):
+    __slots__ = ("instrument_id", "ts_event", "ts_recv", "sequence", "bid_price", "bid_size", "ask_price", "ask_size", "verdicts")
+    INSTRUMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TS_EVENT_FIELD_NUMBER: _ClassVar[int]
+    TS_RECV_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BID_PRICE_FIELD_NUMBER: _ClassVar[int]
+    BID_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ASK_PRICE_FIELD_NUMBER: _ClassVar[int]
+    ASK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    instrument_id: _containers.RepeatedScalarFieldContainer[int]
+    ts_event: _containers.RepeatedScalarFieldContainer[int]
+    ts_recv: _containers.RepeatedScalarFieldContainer[int]
+    sequence: _containers.RepeatedScalarFieldContainer[int]
+    bid_price: _containers.RepeatedScalarFieldContainer[int]
+    bid_size: _containers.RepeatedScalarFieldContainer[int]
+    ask_price: _containers.RepeatedScalarFieldContainer[int]
+    ask_size: _containers.RepeatedScalarFieldContainer[int]
+    verdicts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., bid_price: _Optional[_Iterable[int]] = ..., bid_size: _Optional[_Iterable[int]] = ..., ask_price: _Optional[_Iterable[int]] = ..., ask_size: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TradeColumns(_message.Message):
+    __slots__ = ("instrument_id", "ts_event", "ts_recv", "sequence", "price", "size", "side", "verdicts")
+    INSTRUMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TS_EVENT_FIELD_NUMBER: _ClassVar[int]
+    TS_RECV_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    instrument_id: _containers.RepeatedScalarFieldContainer[int]
+    ts_event: _containers.RepeatedScalarFieldContainer[int]
+    ts_recv: _containers.RepeatedScalarFieldContainer[int]
+    sequence: _containers.RepeatedScalarFieldContainer[int]
+    price: _containers.RepeatedScalarFieldContainer[int]
+    size: _containers.RepeatedScalarFieldContainer[int]
+    side: _containers.RepeatedScalarFieldContainer[int]
+    verdicts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[int]] = ..., size: _Optional[_Iterable[int]] = ..., side: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ...) -> None: ...

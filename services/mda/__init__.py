@@ -1,0 +1,1 @@
+"""Market Data Agent: the services and the command."""

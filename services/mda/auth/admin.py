@@ -1,0 +1,133 @@
+"""What operators do: make clients and API keys."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from mda.auth import api_key
+from mda.auth.clock import Clock, utc_now
+from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.store import Store
+
+ALL_DATASETS: Final = "*"
+
+_CLIENT_ID_PREFIX: Final = "mdc_"
+_CLIENT_ID_BYTES: Final = 12
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, section 3.3
+_DATASET: Final = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """An API key just made: the only time that its secret can be seen.
+
+    Attributes
+    ----------
+    id
+        OAuth's `client_id`.
+    secret
+        OAuth's `client_secret`.
+    """
+
+    id: str
+    secret: str = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The key as people paste it: `<id>.<secret>`."""
+        return api_key.format_api_key(self.id, self.secret)
+
+
+def ensure_client(
+    store: Store,
+    name: str,
+    tier: Tier,
+    scopes: Iterable[str],
+    *,
+    datasets: Iterable[str] | None = None,
+    clock: Clock = utc_now,
+) -> Client:
+    """Make a client, or change the one of this name to be as said. A disabled one stays disabled.
+
+    Parameters
+    ----------
+    store
+        Where clients are kept.
+    name
+        Up to 100 letters, digits and `._@-`, of which the first is a letter or a digit.
+    tier
+        How much it may use.
+    scopes
+        What it may do; at least one.
+    datasets
+        The datasets it is entitled to, or `*` for all. None leaves those that a client has,
+        and gives a new one all.
+
+    Raises
+    ------
+    ValueError
+        If the name, a scope or a dataset is not one.
+    StoreUnavailableError
+        If the store does not answer.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not a client name: {name!r}; up to 100 letters, digits and ._@- are")
+    wanted = _checked(scopes, _SCOPE, "scope")
+    entitled = (ALL_DATASETS,) if datasets is None else _checked(datasets, _DATASET, "dataset")
+    client_id = _CLIENT_ID_PREFIX + secrets.token_hex(_CLIENT_ID_BYTES)
+    client = Client(client_id, name, tier, wanted, entitled, created_at=clock())
+    return store.put_client(client, keep_datasets=datasets is None)
+
+
+def create_api_key(
+    store: Store, client: Client, *, lifetime: timedelta | None = None, clock: Clock = utc_now
+) -> NewApiKey:
+    """Make an API key for a client that exists.
+
+    Parameters
+    ----------
+    store
+        Where API keys are kept; the secret's hash only.
+    client
+        Whose it is.
+    lifetime
+        How long it works; None means until it is revoked.
+
+    Raises
+    ------
+    ValueError
+        If the lifetime is not positive.
+    StoreUnavailableError
+        If the store does not answer.
+    """
+    if lifetime is not None and lifetime <= timedelta():
+        raise ValueError("the lifetime of an API key must be positive")
+    now = clock()
+    new = NewApiKey(api_key.new_key_id(), api_key.new_secret())
+    store.add_api_key(
+        ApiKey(
+            id=new.id,
+            client=client,
+            secret_hash=api_key.hash_secret(new.secret),
+            hint=api_key.hint_of(new.secret),
+            created_at=now,
+            expires_at=None if lifetime is None else now + lifetime,
+        )
+    )
+    return new
+
+
+def _checked(values: Iterable[str], pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
+    checked = tuple(sorted(set(values)))
+    if not checked:
+        raise ValueError(f"a client needs at least one {what}")
+    wrong = [value for value in checked if not pattern.fullmatch(value)]
+    if wrong:
+        raise ValueError(f"not a {what}: {', '.join(map(repr, wrong))}")
+    return checked

@@ -1,0 +1,102 @@
+"""What auth knows: clients, their API keys, the keys that sign tokens. Plain values, without a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Tier(StrEnum):
+    """How much a client may use; the gateway's limits go by it."""
+
+    FREE = "free"
+    PRO = "pro"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Somebody who may have tokens. All times are aware and in UTC.
+
+    Attributes
+    ----------
+    id
+        The subject (`sub`) of its tokens; never changes.
+    name
+        What people call it; unique.
+    tier
+        How much it may use.
+    scopes
+        What it may do: the most that a token of its can carry, sorted.
+    datasets
+        The datasets it is entitled to, sorted; `*` stands for all.
+    created_at
+        When it was made.
+    disabled_at
+        Since when it gets no tokens; None while it does.
+    """
+
+    id: str
+    name: str
+    tier: Tier
+    scopes: tuple[str, ...]
+    datasets: tuple[str, ...]
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A credential of a client. All times are aware and in UTC.
+
+    Attributes
+    ----------
+    id
+        OAuth's `client_id`; public.
+    client
+        Whose it is.
+    secret_hash
+        The hash of OAuth's `client_secret`; see `mda.auth.api_key`.
+    hint
+        The last four characters of the secret, for people to tell keys apart.
+    created_at
+        When it was made.
+    expires_at
+        From when it no longer works; None if it works until revoked.
+    revoked_at
+        When it was revoked; None if it was not.
+    last_used_at
+        When it last got a token, to within a minute; None if never.
+    """
+
+    id: str
+    client: Client
+    secret_hash: str = field(repr=False)
+    hint: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A P-256 key that signs tokens.
+
+    Attributes
+    ----------
+    kid
+        Its name in tokens and in the key set.
+    private_pem
+        The private key: PKCS #8 in PEM, not encrypted.
+    created_at
+        When it was made; aware, in UTC.
+    active
+        Whether new tokens are signed with it; at most one key is active.
+    """
+
+    kid: str
+    private_pem: str = field(repr=False)
+    created_at: datetime
+    active: bool

@@ -1,0 +1,1 @@
+"""`mda`, the command."""

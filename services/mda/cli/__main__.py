@@ -1,0 +1,38 @@
+"""`mda`: the command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from marketdata.errors import ApiError
+from mda.cli import connect, doctor, ingest, up, watch
+from mda.cli.folder import StackError
+from mda.feeds.dbn import FileError
+
+app = typer.Typer(
+    name="mda",
+    help="Market data whose subscriptions are cursors on a tape.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (up, connect, ingest, watch, doctor):
+    app.registered_commands += module.app.registered_commands
+
+
+def main() -> None:
+    """Run the command; what is wrong is one line on stderr, and exit code 1."""
+    try:
+        app()
+    except (StackError, FileError, ApiError, ValueError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {error}", markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

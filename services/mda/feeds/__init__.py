@@ -1,0 +1,1 @@
+"""Feeds: producers that publish through the public API, as any producer does."""

@@ -1,0 +1,211 @@
+"""Reads Databento Binary Encoding files (`.dbn`, `.dbn.zst`): definitions, mbp-1 and trades."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import databento_dbn
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from marketdata.columns import ABSENT, NANOS, Batch, Kind, make_batch
+from marketdata.v1.batch_pb2 import Side
+from marketdata.v1.instrument_pb2 import Instrument
+
+ROWS_AT_ONCE: Final = 10_000
+"""Rows of a batch. Part of a file's identity as a producer: the same file gives the same batches."""
+
+_PRELUDE_BYTES: Final = 8
+_LENGTH_UNIT: Final = 4
+_UNDEFINED_SIZE: Final = np.iinfo(np.uint32).max
+_SPREADS: Final = frozenset("SMT")  # future spread, mixed spread, option spread
+
+# The records as they lie in the file, little-endian without padding. The two layouts
+# are the same in all versions of the encoding.
+_HEADER: Final = [("length", "u1"), ("rtype", "u1"), ("publisher_id", "<u2"), ("instrument_id", "<u4")]
+_TRADE: Final = [
+    *_HEADER,
+    ("ts_event", "<u8"),
+    ("price", "<i8"),
+    ("size", "<u4"),
+    ("action", "S1"),
+    ("side", "S1"),
+    ("flags", "u1"),
+    ("depth", "u1"),
+    ("ts_recv", "<u8"),
+    ("ts_in_delta", "<i4"),
+    ("sequence", "<u4"),
+]
+_LEVEL: Final = [
+    ("bid_price", "<i8"),
+    ("ask_price", "<i8"),
+    ("bid_size", "<u4"),
+    ("ask_size", "<u4"),
+    ("bid_count", "<u4"),
+    ("ask_count", "<u4"),
+]
+_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {"trades": np.dtype(_TRADE), "mbp-1": np.dtype([*_TRADE, *_LEVEL])}
+
+
+class FileError(ValueError):
+    """A file that cannot be read. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class DbnFile:
+    """A file, with its metadata read.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    dataset, schema
+        What it holds.
+    symbols
+        The symbol of each of its instrument ids.
+    """
+
+    path: Path
+    dataset: str
+    schema: str
+    symbols: Mapping[int, str]
+
+    @property
+    def producer(self) -> str:
+        """The producer's name for the file: the same content gives the same name."""
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"dbn-{digest[:32]}"
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of its rows; None where it holds definitions."""
+        return {"mbp-1": Kind.QUOTE, "trades": Kind.TRADE}.get(self.schema)
+
+    def instruments(self) -> list[Instrument]:
+        """Return the definitions in the file; later ones of a symbol win."""
+        decoder = databento_dbn.DBNDecoder()
+        with _open(self.path) as file:
+            decoder.write(file.read())
+        definitions = (r for r in decoder.decode() if isinstance(r, databento_dbn.InstrumentDefMsg))
+        found = {definition.raw_symbol: _instrument(definition) for definition in definitions}
+        return list(found.values())
+
+    def batches(self, ids: Mapping[str, int]) -> Iterator[Batch]:
+        """Yield the rows of the file, in its order.
+
+        Parameters
+        ----------
+        ids
+            The dataset's id of each symbol of the file.
+        """
+        dtype = _DTYPES[self.schema]
+        lookup = _lookup(self.symbols, ids)
+        with _open(self.path) as file:
+            _read_metadata(file)
+            while data := _read_exactly(file, ROWS_AT_ONCE * dtype.itemsize):
+                if len(data) % dtype.itemsize:
+                    raise FileError(f"{self.path} ends in the middle of a record. Is it whole?")
+                records = np.frombuffer(data, dtype)
+                if (records["length"] != dtype.itemsize // _LENGTH_UNIT).any():
+                    raise FileError(f"{self.path} has records that are not of its schema, {self.schema}.")
+                yield self._batch(records, lookup)
+
+    def _batch(self, records: NDArray[Any], lookup: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> Batch:
+        known, ids = lookup
+        places = np.minimum(np.searchsorted(known, records["instrument_id"]), len(known) - 1)
+        if (known[places] != records["instrument_id"]).any():
+            raise FileError(f"{self.path} has rows of an instrument that its metadata does not name.")
+        columns: dict[str, Any] = {
+            "instrument_id": ids[places],
+            "ts_event": records["ts_event"].astype(np.int64),
+            "ts_recv": records["ts_recv"].astype(np.int64),
+            "sequence": records["sequence"],
+        }
+        if self.schema == "trades":
+            sides = records["side"]
+            columns |= {
+                "price": records["price"],
+                "size": _sizes(records["size"]),
+                "side": np.where(sides == b"B", Side.SIDE_BUY, np.where(sides == b"A", Side.SIDE_SELL, 0)),
+            }
+            return make_batch(Kind.TRADE, columns)
+        columns |= {name: records[name] for name in ("bid_price", "ask_price")}
+        columns |= {name: _sizes(records[name]) for name in ("bid_size", "ask_size")}
+        return make_batch(Kind.QUOTE, columns)
+
+
+def open_dbn(path: Path) -> DbnFile:
+    """Read a file's metadata.
+
+    Raises
+    ------
+    FileError
+        If it is no such file, or of a schema that we have no rows for.
+    """
+    try:
+        with _open(path) as file:
+            metadata = databento_dbn.Metadata.decode(_read_metadata(file))
+    except (OSError, databento_dbn.DBNError, zstandard.ZstdError) as error:
+        raise FileError(f"{path} is not a DBN file: {error}") from error
+    schema = str(metadata.schema)
+    if schema != "definition" and schema not in _DTYPES:
+        raise FileError(f"{path} has the schema {schema}. There are rows for definition, mbp-1 and trades.")
+    return DbnFile(path, metadata.dataset, schema, _symbols(metadata))
+
+
+def _symbols(metadata: databento_dbn.Metadata) -> dict[int, str]:
+    return {
+        int(interval["symbol"]): symbol
+        for symbol, intervals in metadata.mappings.items()
+        for interval in intervals
+        if interval["symbol"]
+    }
+
+
+def _instrument(definition: databento_dbn.InstrumentDefMsg) -> Instrument:
+    tick = definition.min_price_increment
+    return Instrument(
+        symbol=definition.raw_symbol,
+        tick_size_nanos=tick if 0 < tick < ABSENT else 0,
+        negative_prices=str(definition.instrument_class) in _SPREADS,
+        description=f"{definition.exchange} {definition.security_type} {definition.asset}".strip(),
+    )
+
+
+def _sizes(values: NDArray[np.uint32]) -> NDArray[np.int64]:
+    return np.where(values == _UNDEFINED_SIZE, ABSENT, values.astype(np.int64) * NANOS)
+
+
+def _lookup(symbols: Mapping[int, str], ids: Mapping[str, int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the file's ids, sorted, and the dataset's id of each."""
+    known = np.array(sorted(symbols), dtype=np.uint32)
+    return known, np.array([ids[symbols[int(number)]] for number in known], dtype=np.uint32)
+
+
+def _open(path: Path) -> IO[bytes]:
+    file = path.open("rb")
+    if path.suffix == ".zst":
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, closefd=True), 1 << 20)
+    return file
+
+
+def _read_metadata(file: IO[bytes]) -> bytes:
+    prelude = file.read(_PRELUDE_BYTES)
+    if len(prelude) < _PRELUDE_BYTES or not prelude.startswith(b"DBN"):
+        raise OSError("it does not begin as one")
+    return prelude + file.read(int.from_bytes(prelude[4:], "little"))
+
+
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
+    parts: list[bytes] = []
+    while size and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

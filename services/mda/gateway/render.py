@@ -1,0 +1,184 @@
+"""Puts the parts of the gateway's configuration together."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Final
+
+from mda.gateway.methods import descriptor_set, services
+from mda.gateway.parts import PartError, load, names
+from mda.gateway.replies import replies
+from mda.gateway.routes import policies, route_table
+from mda.gateway.sds import SDS_FILE, dump, write_file, write_sds
+from mda.gateway.settings import GatewaySettings, Rate, Upstream
+
+_AUTH_SERVICE: Final = "marketdata.auth.v1.AuthService"
+_TOKEN_PATH: Final = f"/{_AUTH_SERVICE}/Token"
+_JWKS_PATH: Final = f"/{_AUTH_SERVICE}/GetJwks"
+
+# Names as in the protos, as every document shows them; empty lists and zeros are
+# written, so that a caller need not tell "no rows" from "no such field". Fields with
+# presence that are not set stay away: a quote without a bid has no `bid_price`.
+_PRINT: Final[dict[str, bool]] = {"preserve_proto_field_names": True, "always_print_primitive_fields": True}
+
+
+def render(settings: GatewaySettings) -> dict[str, Any]:
+    """Return the gateway's configuration: an Envoy bootstrap.
+
+    Parameters
+    ----------
+    settings
+        What differs from one gateway to another.
+
+    Returns
+    -------
+    dict
+        The bootstrap, ready to be written as YAML or JSON.
+    """
+    return load(
+        "bootstrap",
+        admin_port=settings.admin_port,
+        listeners=_listeners(settings),
+        clusters=_clusters(settings),
+    )
+
+
+def write(settings: GatewaySettings, directory: Path) -> Path:
+    """Write all files that Envoy needs but certificate and key.
+
+    Each is written whole and renamed into place. `descriptors.binpb` is written to
+    `directory`, which is where `settings.descriptors` should lead when Envoy starts;
+    with a TLS listener, `sds.yaml`, which names `tls.crt` and `tls.key`, to
+    `settings.sds`.
+
+    Parameters
+    ----------
+    settings
+        What differs from one gateway to another.
+    directory
+        The directory to write to; made if it is not there.
+
+    Returns
+    -------
+    Path
+        The configuration, `directory / "envoy.yaml"`.
+    """
+    write_file(directory / "descriptors.binpb", descriptor_set().SerializeToString(deterministic=True))
+    if settings.tls_port is not None and settings.sds is not None:
+        write_sds(settings.sds, settings.sds / "tls.crt", settings.sds / "tls.key")
+    return write_file(directory / "envoy.yaml", dump(render(settings)))
+
+
+def _listeners(settings: GatewaySettings) -> list[dict[str, Any]]:
+    shared = [_connection_manager(settings)]
+    listeners: list[dict[str, Any]] = [load("listeners/plain", bind=settings.bind, port=settings.port, filters=shared)]
+    if settings.tls_port is not None and settings.sds is not None:
+        listeners.append(_tls_listener(settings.bind, settings.tls_port, settings.sds, shared))
+    listeners.append(
+        load(
+            "listeners/jwks",
+            socket=str(settings.jwks_socket),
+            descriptors=_file(settings),
+            method=_JWKS_PATH,
+            service=_AUTH_SERVICE,
+        )
+    )
+    return listeners
+
+
+def _tls_listener(bind: str, port: int, sds: Path, filters: list[dict[str, Any]]) -> dict[str, Any]:
+    files = {"sds_file": str(sds / SDS_FILE), "sds_directory": str(sds)}
+    return load("listeners/tls", bind=bind, tls_port=port, filters=filters, **files)
+
+
+def _connection_manager(settings: GatewaySettings) -> dict[str, Any]:
+    manager: dict[str, Any] = load(
+        "listeners/connection-manager",
+        replies=replies(),
+        access_log=_access_log(settings.access_log),
+        filters=_filters(settings),
+        routes=route_table(settings, _transcoder(settings, stream_sse_style_delimited=True)),
+    )
+    if settings.otlp is not None:
+        manager["typed_config"]["tracing"] = load("listeners/tracing")
+    return manager
+
+
+def _filters(settings: GatewaySettings) -> list[dict[str, Any]]:
+    """Return the HTTP filters, in the order of their files' names."""
+    values: dict[str, dict[str, Any]] = {
+        "filters/11-readyz": {
+            "ready_clusters": {name: {"value": 1} for name in _upstreams(settings)},
+        },
+        "filters/50-transcoder": {"transcoder": _transcoder(settings)},
+        "filters/70-jwt": {"issuer": settings.issuer, "audiences": [settings.audience]},
+        "filters/80-rbac": {"policies": policies(settings)},
+        "filters/90-rate-limit": _rate_limits(settings),
+    }
+    parts = names("filters")
+    if missing := values.keys() - set(parts):
+        msg = f"no such part: {', '.join(sorted(missing))}"
+        raise PartError(msg)
+    return [load(part, **values.get(part, {})) for part in parts]
+
+
+def _transcoder(settings: GatewaySettings, *, stream_sse_style_delimited: bool = False) -> dict[str, Any]:
+    """Return the transcoder's configuration: streams as a JSON object a line, or as events."""
+    options = {**_PRINT, "stream_newline_delimited": True}
+    if stream_sse_style_delimited:
+        options["stream_sse_style_delimited"] = True
+    return load("transcoder", descriptors=_file(settings), services=services(), print_options=options)
+
+
+def _file(settings: GatewaySettings) -> str:
+    return str(settings.descriptors)
+
+
+def _rate_limits(settings: GatewaySettings) -> dict[str, Any]:
+    limits = settings.limits
+    descriptors = [_bucket(rate, tier=name, client=None) for name, rate in limits.tiers().items()]
+    descriptors.append(_bucket(limits.other, tier_other="yes", client=None))
+    descriptors.append(_bucket(limits.token, endpoint="token", masked_remote_address=None))
+    return {"tiers": "|".join(limits.tiers()), "token_path": _TOKEN_PATH, "descriptors": descriptors}
+
+
+def _bucket(rate: Rate, **entries: str | None) -> dict[str, Any]:
+    """Return a rate limit's descriptor; an entry without a value counts each value by itself."""
+    return {
+        "entries": [{"key": key} if value is None else {"key": key, "value": value} for key, value in entries.items()],
+        "token_bucket": {"max_tokens": rate.burst, "tokens_per_fill": rate.per_second, "fill_interval": "1s"},
+    }
+
+
+def _access_log(path: Path | None) -> dict[str, Any]:
+    line = load("listeners/access-log")
+    if path is None:
+        return load("listeners/access-log-stdout", format=line)
+    return load("listeners/access-log-file", format=line, path=str(path))
+
+
+def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
+    return {"auth": settings.auth, "ingestion": settings.ingestion, "query": settings.query}
+
+
+def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
+    clusters = [_cluster("service", upstream, name=name) for name, upstream in _upstreams(settings).items()]
+    clusters.append(load("clusters/jwks", socket=str(settings.jwks_socket)))
+    if settings.otlp is not None:
+        clusters.append(_cluster("otlp", settings.otlp))
+    return clusters
+
+
+def _cluster(part: str, upstream: Upstream, **values: str) -> dict[str, Any]:
+    cluster: dict[str, Any] = load(f"clusters/{part}", host=upstream.host, port=upstream.port, **values)
+    return cluster | load(f"clusters/{_discovery(upstream.host)}")
+
+
+def _discovery(host: str) -> str:
+    """Return the part that says how Envoy finds instances: an address is one, a name may be many."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "by-name"
+    return "by-address"

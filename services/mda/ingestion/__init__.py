@@ -1,0 +1,1 @@
+"""Ingestion: validates what producers send and puts it on the tape."""

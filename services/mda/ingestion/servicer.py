@@ -1,0 +1,151 @@
+"""Translates between the wire and ingestion. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from marketdata.ingestion.v1.ingestion_service_pb2 import (
+    ACK_LEVEL_DURABLE,
+    ListInstrumentsRequest,
+    ListInstrumentsResponse,
+    PublishQuotesRequest,
+    PublishQuotesResponse,
+    PublishRequest,
+    PublishResponse,
+    PublishTradesRequest,
+    PublishTradesResponse,
+    PutInstrumentsRequest,
+    PutInstrumentsResponse,
+)
+from mda.ingestion.datasets import Dataset, Datasets
+from mda.ingestion.publication import Outcome, Publication, out_of_turn, read_batch, read_request
+from mda.ingestion.rows import RowPublisher
+from mda.market.errors import draining
+from mda.market.pages import decode_page, encode_page
+from mda.market.rows import batch_of_quotes, batch_of_trades
+from mda.runtime.identity import while_token_lives
+from mda.runtime.telemetry import BYTES, ROWS
+from mda.runtime.validation import validate_request
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_DEFAULT_PAGE = 1000
+
+
+class IngestionServicer:
+    """Serves `marketdata.ingestion.v1.IngestionService`; `Publish` takes bytes.
+
+    Parameters
+    ----------
+    datasets
+        All datasets.
+    draining
+        Set when the service is about to stop.
+    tasks
+        Runs the row publishers for as long as the service lives.
+    """
+
+    def __init__(self, datasets: Datasets, draining: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+        self._datasets = datasets
+        self._draining = draining
+        self._tasks = tasks
+        self._publishers: dict[str, RowPublisher] = {}
+
+    async def Publish(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """Serve a producer's stream."""
+        async with while_token_lives():
+            opening = _read_open(await anext(requests, b""))
+            publication = Publication(await self._datasets.get(opening.dataset), opening.producer)
+            last_number = await publication.open()
+            await context.write(PublishResponse(opened=PublishResponse.Opened(last_number=last_number)))
+            reader = asyncio.create_task(_read_batches(requests, publication, opening.dataset))
+            drain = asyncio.create_task(self._close_on_drain(publication))
+            try:
+                async for outcomes in publication.outcomes():
+                    await context.write(_acks(outcomes))
+            finally:
+                reader.cancel()
+                drain.cancel()
+
+    async def _close_on_drain(self, publication: Publication) -> None:
+        await self._draining.wait()
+        publication.close(draining())
+
+    async def PublishQuotes(self, request: PublishQuotesRequest, context: Context) -> PublishQuotesResponse:
+        """Publish quotes as rows."""
+        dataset = await self._datasets.get(request.dataset)
+        await dataset.know(quote.symbol for quote in request.quotes)
+        batch = batch_of_quotes(request.dataset, request.quotes, dataset.directory)
+        published = await self._publisher(request.dataset, dataset).publish(batch)
+        ROWS.labels("in", request.dataset).inc(batch.rows)
+        return PublishQuotesResponse(tape_sequence=published.sequence, flagged_rows=published.flagged_rows)
+
+    async def PublishTrades(self, request: PublishTradesRequest, context: Context) -> PublishTradesResponse:
+        """Publish trades as rows."""
+        dataset = await self._datasets.get(request.dataset)
+        await dataset.know(trade.symbol for trade in request.trades)
+        batch = batch_of_trades(request.dataset, request.trades, dataset.directory)
+        published = await self._publisher(request.dataset, dataset).publish(batch)
+        ROWS.labels("in", request.dataset).inc(batch.rows)
+        return PublishTradesResponse(tape_sequence=published.sequence, flagged_rows=published.flagged_rows)
+
+    async def PutInstruments(self, request: PutInstrumentsRequest, context: Context) -> PutInstrumentsResponse:
+        """Add or change instruments."""
+        dataset = await self._datasets.create(request.dataset)
+        return PutInstrumentsResponse(instruments=await dataset.put_instruments(request.instruments))
+
+    async def ListInstruments(self, request: ListInstrumentsRequest, context: Context) -> ListInstrumentsResponse:
+        """List a page of instruments."""
+        dataset = await self._datasets.get(request.dataset)
+        await dataset.refresh()
+        after_id = decode_page(request.page_token)
+        page = dataset.directory.page(after_id, request.page_size or _DEFAULT_PAGE)
+        more = after_id + len(page) < len(dataset.directory)
+        token = encode_page(after_id + len(page)) if more else ""
+        return ListInstrumentsResponse(instruments=page, next_page_token=token)
+
+    def _publisher(self, name: str, dataset: Dataset) -> RowPublisher:
+        if name not in self._publishers:
+            publisher = RowPublisher(dataset)
+            self._publishers[name] = publisher
+            self._tasks.create_task(publisher.run())
+        return self._publishers[name]
+
+
+def _read_open(data: bytes) -> PublishRequest.Open:
+    message = read_request(data)
+    if message.WhichOneof("message") != "open":
+        raise out_of_turn("open", "The first message must be `open`.")
+    opening = PublishRequest.Open.FromString(message.open.SerializeToString())
+    validate_request(opening)
+    return opening
+
+
+async def _read_batches(requests: AsyncIterator[bytes], publication: Publication, dataset: str) -> None:
+    rows, size = ROWS.labels("in", dataset), BYTES.labels("in", dataset)
+    try:
+        async for data in requests:
+            item = read_batch(read_request(data))
+            await publication.submit(item)
+            rows.inc(item.batch.rows)
+            size.inc(len(data))
+    except Exception as error:  # whatever it is, the stream ends with it, after the acknowledgements
+        publication.close(error)
+    else:
+        publication.close()
+
+
+def _acks(outcomes: list[Outcome]) -> PublishResponse:
+    response = PublishResponse()
+    for outcome in outcomes:
+        response.acks.acks.add(
+            number=outcome.number,
+            level=ACK_LEVEL_DURABLE,
+            duplicate=outcome.sequence == 0,
+            flagged_rows=outcome.flagged_rows,
+            tape_sequence=outcome.sequence,
+        )
+    return response

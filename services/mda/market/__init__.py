@@ -1,0 +1,1 @@
+"""The domain: kinds, prices, instruments, verdicts, cursors. No I/O, no grpc."""

@@ -1,0 +1,1 @@
+"""Query: gives market data out, the latest and what comes."""

@@ -1,0 +1,40 @@
+"""`python -m mda.query`: wires the query service and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from marketdata.query.v1 import query_service_pb2
+from mda.query.hub import Hubs
+from mda.query.servicer import QueryServicer
+from mda.query.settings import QuerySettings
+from mda.runtime.handlers import Endpoint
+from mda.runtime.server import run_service
+from mda.runtime.settings import ServiceSettings
+from mda.runtime.tasks import background_tasks
+from mda.tape.connection import connect
+
+_SERVICE = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
+_STREAMS = frozenset({"StreamQuotes", "StreamTrades", "Subscribe"})
+
+
+@asynccontextmanager
+async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGenerator[Sequence[Endpoint]]:
+    """Open what query needs."""
+    token = settings.nats_token.get_secret_value() if settings.nats_token else None
+    async with connect(settings.nats_url, token, "mda-query") as client, background_tasks() as tasks:
+        servicer = QueryServicer(Hubs(client, QuerySettings().ring_bytes, tasks), draining)
+        yield [Endpoint(_SERVICE, servicer, raw_responses=_STREAMS)]
+
+
+def main() -> None:
+    """Run the service."""
+    settings = ServiceSettings()
+    run_service("query", settings, partial(build, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The hub of a dataset: follows the tape once for all readers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final, Protocol
+
+import structlog
+from nats.aio.client import Client
+from opentelemetry import propagate, trace
+
+from marketdata.columns import Batch, Kind
+from marketdata.v1 import error_reason_pb2 as reasons
+from mda.market.cursor import Cursor, decode_cursor
+from mda.market.errors import MarketDataError, unknown_dataset
+from mda.market.instruments import Directory
+from mda.query.latest import LatestRows, split
+from mda.query.ring import ReadEntry, Ring, read_entry
+from mda.runtime.telemetry import LAG
+from mda.tape.checkpoint import Checkpoints
+from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
+
+_CHECKPOINT_S: Final = 10.0
+_TICK_S: Final = 0.5
+_READY_S: Final = 8.0
+_LOG: Final = structlog.stdlib.get_logger("mda.query")
+_TRACER: Final = trace.get_tracer("mda")
+
+
+class Reader(Protocol):
+    """A stream that wants to hear of new entries."""
+
+    position: int
+
+    def wake(self) -> None:
+        """There is something new."""
+        ...
+
+    def tick(self, now_s: float) -> None:
+        """Time goes on: `now_s` is seconds on the monotonic clock."""
+        ...
+
+
+class Hub:
+    """What one replica knows of one dataset.
+
+    Attributes
+    ----------
+    dataset
+        Its name.
+    directory
+        Its instruments.
+    latest
+        The latest rows, by kind, as of `head`.
+    head
+        The sequence number of the newest entry that was taken in.
+    epoch
+        The tape's epoch.
+    """
+
+    def __init__(self, client: Client, dataset: str, ring_bytes: int) -> None:
+        self.dataset = dataset
+        self.directory = Directory()
+        self.latest = {kind: LatestRows(kind) for kind in Kind}
+        self.head = 0
+        self.epoch = 0
+        self._tape = Tape(client, dataset)
+        self._instruments = InstrumentLog(client, dataset)
+        self._checkpoints = Checkpoints(client, dataset)
+        self._ring = Ring(ring_bytes)
+        self._readers: set[Reader] = set()
+        self._ready = asyncio.Event()
+        self._checkpointed = 0
+
+    async def open(self) -> None:
+        """Take the newest checkpoint, so that `run` can go on from there.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
+        """
+        bounds = await self._bounds()
+        await self._instruments.catch_up(self.directory)
+        await self._checkpoints.create(1)
+        sequence, batches = await self._checkpoints.newest(bounds.epoch)
+        for batch in batches:
+            self.latest[batch.kind].update(batch)
+        self.epoch = bounds.epoch
+        self.head = max(sequence, bounds.first - 1)
+        self._checkpointed = self.head
+        self._goal = bounds.last
+        if self.head >= self._goal:
+            self._ready.set()
+
+    async def ready(self) -> None:
+        """Wait until the tape has been read to where it ended when the hub opened."""
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self._ready.wait()
+        except TimeoutError:
+            raise MarketDataError(
+                reasons.ERROR_REASON_TAPE_UNAVAILABLE,
+                f"The tape of {self.dataset} is still being read. Try again in a second.",
+                retry_after_s=1,
+                dataset=self.dataset,
+            ) from None
+
+    async def run(self) -> None:
+        """Follow the tape, for ever."""
+        async with aclosing(self._tape.follow(self.head)) as followed:
+            async for stored in followed:
+                await self._take(stored)
+
+    async def tick(self) -> None:
+        """Give readers the time, tell of their lag, and write checkpoints, for ever."""
+        checkpoint_at = time.monotonic() + _CHECKPOINT_S
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            for reader in tuple(self._readers):
+                reader.tick(now)
+            LAG.labels(self.dataset).set(max((self.head - reader.position for reader in self._readers), default=0))
+            if now >= checkpoint_at:
+                checkpoint_at = now + _CHECKPOINT_S
+                await self._checkpoint()
+
+    def add(self, reader: Reader) -> None:
+        """Wake a reader at each new entry from now on."""
+        self._readers.add(reader)
+
+    def remove(self, reader: Reader) -> None:
+        """Wake a reader no more."""
+        self._readers.discard(reader)
+
+    async def entries_after(self, sequence: int, limit: int) -> Sequence[ReadEntry]:
+        """Return up to `limit` entries after a place, from the ring, or else from the tape.
+
+        Raises
+        ------
+        MarketDataError
+            CURSOR_OUT_OF_RANGE if the next one is on the tape no more.
+        """
+        entries = self._ring.after(sequence, limit)
+        if entries is not None or sequence >= self.head:
+            return entries or ()
+        stored = (await self._tape.read(sequence))[:limit]
+        if stored and stored[0].sequence != sequence + 1:
+            raise self._gone(stored[0].sequence - 1)
+        return [read_entry(entry) for entry in stored]
+
+    async def place(self, token: str, field: str) -> int:
+        """Return the sequence number that a cursor stands for.
+
+        Raises
+        ------
+        MarketDataError
+            INVALID_CURSOR; CURSOR_OUT_OF_RANGE if it is of a tape that was made anew,
+            or the tape does not hold the place.
+        """
+        cursor = decode_cursor(token, self.dataset, field)
+        bounds = await self._bounds()
+        if cursor.epoch != bounds.epoch or not bounds.first - 1 <= cursor.sequence <= bounds.last:
+            raise self._gone(bounds.first - 1, field)
+        return cursor.sequence
+
+    def cursor(self, sequence: int) -> str:
+        """Return the token for the place after an entry."""
+        return Cursor(self.epoch, sequence).encode(self.dataset)
+
+    async def find_symbols(self, symbols: Sequence[str]) -> list[int | None]:
+        """Return the id of each symbol, None where there is no such symbol."""
+        found = [self.directory.find(symbol) for symbol in symbols]
+        if None in found:
+            await self._instruments.catch_up(self.directory)
+            found = [self.directory.find(symbol) for symbol in symbols]
+        return [None if instrument is None else instrument.instrument_id for instrument in found]
+
+    async def _take(self, stored: Sequence[StoredEntry]) -> None:
+        newest_version = max(entry.entry.instruments_version for entry in stored)
+        while newest_version > self.directory.version:
+            # Written before the rows that need it, so it is there.
+            await self._instruments.catch_up(self.directory)
+        for entry in stored:
+            self._take_one(entry)
+        if self.head >= self._goal:
+            self._ready.set()
+        for reader in self._readers:
+            reader.wake()
+
+    def _take_one(self, stored: StoredEntry) -> None:
+        parent = propagate.extract(stored.headers)
+        with _TRACER.start_as_current_span("tape deliver", parent, trace.SpanKind.CONSUMER) as span:
+            span.set_attribute("mda.dataset", self.dataset)
+            span.set_attribute("mda.tape_sequence", stored.sequence)
+            entry = read_entry(stored)
+            for batch in entry.batches:
+                self.latest[batch.kind].update(batch)
+            self._ring.append(entry)
+            self.head = stored.sequence
+
+    async def _checkpoint(self) -> None:
+        if self.head == self._checkpointed or not self._ready.is_set():
+            return
+        sequence = self.head
+        batches: list[Batch] = []
+        for rows in self.latest.values():
+            latest = rows.take(None)
+            batches += split(latest) if latest is not None else []
+        try:
+            await self._checkpoints.write(self.epoch, sequence, batches)
+        except MarketDataError as error:
+            _LOG.warning("no checkpoint", dataset=self.dataset, problem=error.message)
+            return
+        self._checkpointed = sequence
+
+    async def _bounds(self) -> TapeBounds:
+        bounds = await self._tape.bounds()
+        if bounds is None:
+            raise unknown_dataset(self.dataset)
+        return bounds
+
+    def _gone(self, earliest: int, field: str | None = None) -> MarketDataError:
+        return MarketDataError(
+            reasons.ERROR_REASON_CURSOR_OUT_OF_RANGE,
+            f"The tape of {self.dataset} does not hold that place. Go on from the cursor in `earliest`, "
+            "knowing that rows before it are missing, or start from now.",
+            field=field,
+            earliest=self.cursor(earliest),
+        )
+
+
+class Hubs:
+    """The hubs of all datasets, opened when first asked for.
+
+    Parameters
+    ----------
+    client
+        The connection to NATS.
+    ring_bytes
+        How many bytes of payload each ring holds.
+    tasks
+        Runs the hubs.
+    """
+
+    def __init__(self, client: Client, ring_bytes: int, tasks: asyncio.TaskGroup) -> None:
+        self._client = client
+        self._ring_bytes = ring_bytes
+        self._tasks = tasks
+        self._open: dict[str, Hub] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, dataset: str) -> Hub:
+        """Return a dataset's hub, ready to read from.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
+        """
+        async with self._lock:
+            hub = self._open.get(dataset)
+            if hub is None:
+                hub = Hub(self._client, dataset, self._ring_bytes)
+                await hub.open()
+                self._open[dataset] = hub
+                self._tasks.create_task(hub.run())
+                self._tasks.create_task(hub.tick())
+        await hub.ready()
+        return hub

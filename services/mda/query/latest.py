@@ -1,0 +1,71 @@
+"""The latest row of each instrument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.columns import COLUMNS, MAX_ROWS, Batch, Kind
+from mda.market.verdicts import OUT_OF_ORDER
+
+
+class LatestRows:
+    """The latest row of each instrument, of one kind, in columns indexed by id.
+
+    Rows that came out of order do not become the latest.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._present = np.zeros(0, dtype=np.bool_)
+        self._columns: dict[str, NDArray[Any]] = {
+            column.name: np.zeros(0, dtype=column.dtype) for column in COLUMNS[kind]
+        }
+
+    def update(self, batch: Batch) -> None:
+        """Take in a batch of the kind."""
+        if "verdicts" in batch.columns:
+            in_order = (batch["verdicts"] & np.uint32(OUT_OF_ORDER)) == 0
+            if not in_order.all():
+                batch = batch.take(in_order)
+        if batch.rows == 0:
+            return
+        ids = batch["instrument_id"]
+        self._grow(int(ids.max()) + 1)
+        # Where an id is there several times, NumPy lets the last one win.
+        self._present[ids] = True
+        for name, values in self._columns.items():
+            values[ids] = batch[name]
+
+    def take(self, ids: Iterable[int] | None) -> Batch | None:
+        """Return the latest rows of some instruments, in their order, or of all, by id.
+
+        Instruments without a row are left out; None if none has one.
+        """
+        if ids is None:
+            chosen = np.flatnonzero(self._present)
+        else:
+            asked = np.fromiter(ids, dtype=np.int64)
+            asked = asked[asked < len(self._present)]
+            chosen = asked[self._present[asked]]
+        if len(chosen) == 0:
+            return None
+        return Batch(self._kind, len(chosen), {name: values[chosen] for name, values in self._columns.items()})
+
+    def _grow(self, size: int) -> None:
+        missing = size - len(self._present)
+        if missing <= 0:
+            return
+        missing = max(missing, len(self._present))  # doubling
+        self._present = np.concatenate([self._present, np.zeros(missing, dtype=np.bool_)])
+        for name, values in self._columns.items():
+            self._columns[name] = np.concatenate([values, np.zeros(missing, dtype=values.dtype)])
+
+
+def split(batch: Batch) -> list[Batch]:
+    """Return a batch as batches of at most `MAX_ROWS` rows."""
+    starts = range(0, batch.rows, MAX_ROWS)
+    return [batch.take(np.arange(start, min(start + MAX_ROWS, batch.rows))) for start in starts]

@@ -1,0 +1,105 @@
+"""The ring: the newest entries of a tape in memory, and what was made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+from marketdata.columns import Batch
+from mda.query.selection import Selection
+from mda.tape.payload import decode_payload, encode_payload
+from mda.tape.tape import StoredEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes that are ready to send, and how many rows they hold."""
+
+    data: bytes
+    rows: int
+
+
+@dataclass(slots=True)
+class ReadEntry:
+    """An entry as readers use it: decoded once, and encoded once per selection.
+
+    Attributes
+    ----------
+    sequence
+        Its place on the tape.
+    payload
+        Its bytes.
+    batches
+        Its batches.
+    """
+
+    sequence: int
+    payload: bytes
+    batches: list[Batch]
+    _made: dict[Hashable, Piece] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return sum(batch.rows for batch in self.batches)
+
+    def made(self, key: Hashable, make: Callable[[], Piece]) -> Piece:
+        """Return what was made of the entry under a key, making it if it is not there."""
+        piece = self._made.get(key)
+        if piece is None:
+            piece = self._made[key] = make()
+        return piece
+
+    def columns(self, selection: Selection) -> Piece:
+        """Return the wanted rows as a payload; the entry's own where all are wanted."""
+        if selection.everything:
+            return self.made(selection, lambda: Piece(self.payload, self.rows))
+
+        def encode() -> Piece:
+            batches = selection.filter(self.batches)
+            return Piece(encode_payload(batches), sum(batch.rows for batch in batches))
+
+        return self.made(selection, encode)
+
+
+def read_entry(stored: StoredEntry) -> ReadEntry:
+    """Return a stored entry as readers use it."""
+    return ReadEntry(stored.sequence, stored.entry.payload, decode_payload(stored.entry.payload))
+
+
+class Ring:
+    """Entries without holes, bounded by bytes.
+
+    Parameters
+    ----------
+    max_bytes
+        The most bytes of payload to hold; the newest entry is always held.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: list[ReadEntry] = []
+        self._start = 0  # entries before it are gone; they are cut off in large pieces
+
+    def append(self, entry: ReadEntry) -> None:
+        """Add the newest entry. A hole before it empties the ring first."""
+        if self._entries and entry.sequence != self._entries[-1].sequence + 1:
+            self._entries, self._start, self._bytes = [], 0, 0
+        self._entries.append(entry)
+        self._bytes += len(entry.payload)
+        while self._bytes > self._max_bytes and self._start < len(self._entries) - 1:
+            self._bytes -= len(self._entries[self._start].payload)
+            self._start += 1
+        if self._start > 1024 and self._start * 2 > len(self._entries):
+            del self._entries[: self._start]
+            self._start = 0
+
+    def after(self, sequence: int, limit: int) -> Sequence[ReadEntry] | None:
+        """Return up to `limit` entries after a place; None if the next one is gone."""
+        if len(self._entries) == self._start:
+            return None
+        index = sequence + 1 - self._entries[self._start].sequence
+        if index < 0:
+            return None
+        return self._entries[self._start + index : self._start + index + limit]

@@ -1,0 +1,82 @@
+"""Streams of rows for people: `StreamQuotes` and `StreamTrades`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from marketdata.columns import Batch, Kind
+from marketdata.query.v1.query_service_pb2 import StreamQuotesResponse, StreamTradesResponse, Watermark
+from mda.market.instruments import Directory
+from mda.market.rows import quotes_of_batch, trades_of_batch
+from mda.query.hub import Hub
+from mda.query.ring import Piece, ReadEntry
+from mda.query.selection import Selection
+from mda.query.stream import Stream, serialize
+
+_HEARTBEAT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RowForm:
+    """How rows of a kind go into messages.
+
+    Attributes
+    ----------
+    kind
+        The kind.
+    response
+        Makes the message of a stream.
+    field
+        Its field for rows: number 1.
+    rows_of
+        Makes rows of columns.
+    """
+
+    kind: Kind
+    response: Callable[..., Message]
+    field: str
+    rows_of: Callable[[Batch, Directory], Sequence[Any]]
+
+
+QUOTES: Final = RowForm(Kind.QUOTE, StreamQuotesResponse, "quotes", quotes_of_batch)
+TRADES: Final = RowForm(Kind.TRADE, StreamTradesResponse, "trades", trades_of_batch)
+
+
+class RowStream(Stream):
+    """A stream of rows of one kind.
+
+    Parameters
+    ----------
+    hub, position
+        As in `Stream`.
+    form
+        The kind.
+    ids
+        The wanted instruments; None for all.
+    snapshot
+        Whether to begin with the latest row of each.
+    """
+
+    def __init__(self, hub: Hub, position: int, form: RowForm, ids: Sequence[int] | None, *, snapshot: bool) -> None:
+        super().__init__(hub, position, _HEARTBEAT_S)
+        self._form = form
+        self._selection = Selection(None if ids is None else frozenset(ids), frozenset({form.kind}))
+        if snapshot:
+            latest = hub.latest[form.kind].take(ids)
+            rows = form.rows_of(latest, hub.directory) if latest is not None else []
+            self._outbox.append(serialize(form.response(**{form.field: rows}, cursor=self.cursor)))
+
+    def _piece(self, entry: ReadEntry) -> Piece:
+        def encode() -> Piece:
+            batches = self._selection.filter(entry.batches)
+            rows = [row for batch in batches for row in self._form.rows_of(batch, self.hub.directory)]
+            return Piece(serialize(self._form.response(**{self._form.field: rows})), len(rows))
+
+        return entry.made((self._form.field, self._selection), encode)
+
+    def _watermark_message(self, watermark: Watermark) -> bytes:
+        return serialize(self._form.response(watermark=watermark, cursor=self.cursor))

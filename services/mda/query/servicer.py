@@ -1,0 +1,157 @@
+"""Translates between the wire and query. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from marketdata.query.v1.query_service_pb2 import (
+    GetLatestQuotesRequest,
+    GetLatestQuotesResponse,
+    GetLatestTradesRequest,
+    GetLatestTradesResponse,
+    StreamQuotesRequest,
+    StreamTradesRequest,
+    SubscribeRequest,
+    SubscribeResponse,
+)
+from marketdata.v1 import error_reason_pb2 as reasons
+from mda.market.errors import MarketDataError, draining, invalid_field, unknown_symbol
+from mda.query.hub import Hub, Hubs
+from mda.query.row_stream import QUOTES, TRADES, RowForm, RowStream
+from mda.query.stream import Stream, serialize
+from mda.query.subscription import Subscription, start_subscription
+from mda.query.symbols import split_symbols, start_position
+from mda.runtime.errors import status_of
+from mda.runtime.identity import while_token_lives
+from mda.runtime.interceptors import check_request
+from mda.runtime.telemetry import BYTES, ROWS
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class QueryServicer:
+    """Serves `marketdata.query.v1.QueryService`; the streaming methods give bytes.
+
+    Parameters
+    ----------
+    hubs
+        The hubs of all datasets.
+    draining
+        Set when the service is about to stop.
+    """
+
+    def __init__(self, hubs: Hubs, draining: asyncio.Event) -> None:
+        self._hubs = hubs
+        self._draining = draining
+
+    async def GetLatestQuotes(self, request: GetLatestQuotesRequest, context: Context) -> GetLatestQuotesResponse:
+        """Give the latest quotes."""
+        return GetLatestQuotesResponse(quotes=await self._latest(request, QUOTES))
+
+    async def GetLatestTrades(self, request: GetLatestTradesRequest, context: Context) -> GetLatestTradesResponse:
+        """Give the latest trades."""
+        return GetLatestTradesResponse(trades=await self._latest(request, TRADES))
+
+    async def StreamQuotes(self, request: StreamQuotesRequest, context: Context) -> None:
+        """Stream quotes as rows."""
+        await self._stream_rows(request, QUOTES, context)
+
+    async def StreamTrades(self, request: StreamTradesRequest, context: Context) -> None:
+        """Stream trades as rows."""
+        await self._stream_rows(request, TRADES, context)
+
+    async def Subscribe(self, requests: AsyncIterator[SubscribeRequest], context: Context) -> None:
+        """Serve a subscription."""
+        subscription: Subscription | None = None
+        try:
+            async with while_token_lives():
+                start = await _read_start(requests)
+                subscription = await start_subscription(await self._hubs.get(start.dataset), start)
+                reader = asyncio.create_task(_read_changes(requests, subscription))
+                try:
+                    await self._pump(subscription, context)
+                finally:
+                    reader.cancel()
+        except MarketDataError as error:
+            if subscription is not None and error.reason == reasons.ERROR_REASON_DRAINING:
+                await context.write(subscription.farewell())
+            await context.write(serialize(SubscribeResponse(end=status_of(error))))
+            raise
+
+    async def _latest(self, request: GetLatestQuotesRequest | GetLatestTradesRequest, form: RowForm) -> Sequence[Any]:
+        hub = await self._hubs.get(request.dataset)
+        latest = hub.latest[form.kind].take(await _ids(hub, request.symbols))
+        return form.rows_of(latest, hub.directory) if latest is not None else []
+
+    async def _stream_rows(
+        self, request: StreamQuotesRequest | StreamTradesRequest, form: RowForm, context: Context
+    ) -> None:
+        try:
+            async with while_token_lives():
+                hub = await self._hubs.get(request.dataset)
+                ids = await _ids(hub, request.symbols)
+                position = await start_position(hub, request.cursor, snapshot=request.snapshot)
+                await self._pump(RowStream(hub, position, form, ids, snapshot=request.snapshot), context)
+        except MarketDataError as error:
+            await context.write(serialize(form.response(end=status_of(error))))
+            raise
+
+    async def _pump(self, stream: Stream, context: Context) -> None:
+        """Write a stream's messages until it ends."""
+        rows, size = ROWS.labels("out", stream.hub.dataset), BYTES.labels("out", stream.hub.dataset)
+        drain = asyncio.create_task(self._close_on_drain(stream))
+        told = 0
+        try:
+            async with aclosing(stream.messages()) as messages:
+                async for data in messages:
+                    await context.write(data)
+                    size.inc(len(data))
+                    rows.inc(stream.delivered_rows - told)
+                    told = stream.delivered_rows
+        finally:
+            drain.cancel()
+
+    async def _close_on_drain(self, stream: Stream) -> None:
+        await self._draining.wait()
+        stream.close(draining())
+
+
+async def _ids(hub: Hub, items: Sequence[str]) -> list[int] | None:
+    """Return the ids of symbols in a unary request; None for all.
+
+    Raises
+    ------
+    MarketDataError
+        UNKNOWN_INSTRUMENT for the first that the dataset does not have.
+    """
+    symbols = split_symbols(items)
+    if not symbols:
+        return None
+    ids: list[int] = []
+    for position, found in enumerate(await hub.find_symbols(symbols)):
+        if found is None:
+            raise unknown_symbol(hub.dataset, symbols[position], f"symbols[{position}]")
+        ids.append(found)
+    return ids
+
+
+async def _read_start(requests: AsyncIterator[SubscribeRequest]) -> SubscribeRequest.Start:
+    request = await anext(requests, SubscribeRequest())
+    check_request(request)
+    if not request.HasField("start"):
+        raise invalid_field("start", "turn", "start: the first message must be `start`.")
+    return request.start
+
+
+async def _read_changes(requests: AsyncIterator[SubscribeRequest], subscription: Subscription) -> None:
+    try:
+        async for request in requests:
+            check_request(request)
+            await subscription.change(request)
+    except MarketDataError as error:
+        subscription.close(error)

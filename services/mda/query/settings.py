@@ -1,0 +1,17 @@
+"""Settings of query, from environment variables with the prefix `MDA_QUERY_`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class QuerySettings(BaseSettings):
+    """How much query holds. Parsed once, at start."""
+
+    model_config = SettingsConfigDict(env_prefix="MDA_QUERY_", frozen=True, extra="ignore")
+
+    ring_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
+    """How many bytes of the newest rows to hold in memory, per dataset."""

@@ -1,0 +1,154 @@
+"""A stream of rows to one reader: a place on the tape that moves on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from google.protobuf.message import Message
+
+from marketdata.query.v1.query_service_pb2 import Watermark
+from mda.market.errors import MarketDataError
+from mda.market.rows import timestamp
+from mda.query.hub import Hub
+from mda.query.ring import Piece, ReadEntry
+
+MAX_WRITE_BYTES: Final = 1 << 20
+"""Entries are joined into one message up to this size; one entry may be larger."""
+
+_ENTRIES_AT_ONCE: Final = 256
+_CURSOR_TAG: Final = b"\x12"  # field 2, length-delimited, in every response of a stream
+
+
+class Stream:
+    """One reader's stream, as messages in bytes.
+
+    The rows of an entry are encoded once for all readers that want the same; a reader
+    that is behind gets several entries in one message. Memory per reader is bounded by
+    one message: what it has yet to read is in the ring, or on the tape.
+
+    Parameters
+    ----------
+    hub
+        The dataset.
+    position
+        The sequence number of the entry after which the stream begins.
+    heartbeat_s
+        A watermark is sent when nothing else was for this long, in seconds.
+
+    Attributes
+    ----------
+    position
+        The sequence number of the newest entry that the reader has been sent, or did
+        not want.
+    delivered_rows
+        How many rows the reader has been sent, those of snapshots not counted.
+    """
+
+    def __init__(self, hub: Hub, position: int, heartbeat_s: float) -> None:
+        self.hub = hub
+        self.position = position
+        self._heartbeat_s = heartbeat_s
+        self._outbox: deque[bytes] = deque()
+        self._woken = asyncio.Event()
+        self._sent_s = time.monotonic()
+        self._silent = False
+        self._error: MarketDataError | None = None
+        self.delivered_rows = 0
+
+    def wake(self) -> None:
+        """Note that there is something new."""
+        self._woken.set()
+
+    def tick(self, now_s: float) -> None:
+        """Note the time, in seconds on the monotonic clock."""
+        if now_s - self._sent_s >= self._heartbeat_s:
+            self._silent = True
+            self._woken.set()
+
+    def close(self, error: MarketDataError) -> None:
+        """End the stream with an error, after the message that is under way."""
+        self._error = error
+        self._woken.set()
+
+    async def messages(self) -> AsyncGenerator[bytes]:
+        """Yield the stream's messages, for ever.
+
+        Raises
+        ------
+        MarketDataError
+            That of `close`; CURSOR_OUT_OF_RANGE if the tape loses the reader's place.
+        """
+        self.hub.add(self)
+        try:
+            while self._error is None:
+                self._prepare()
+                if self._outbox:
+                    yield self._sent(self._outbox.popleft())
+                    continue
+                data = self._next(await self.hub.entries_after(self.position, _ENTRIES_AT_ONCE))
+                if data:
+                    yield self._sent(data)
+                elif self._silent:
+                    yield self._sent(self._watermark_message(self._watermark()))
+                elif self.position >= self.hub.head:
+                    self._woken.clear()
+                    await self._woken.wait()
+            raise self._error
+        finally:
+            self.hub.remove(self)
+
+    @property
+    def cursor(self) -> str:
+        """The token for the stream's place."""
+        return self.hub.cursor(self.position)
+
+    def _prepare(self) -> None:
+        """Put into the outbox what must go before the next rows."""
+
+    def _piece(self, entry: ReadEntry) -> Piece:
+        """Return the wanted rows of an entry, as the bytes of field 1 of a message."""
+        raise NotImplementedError
+
+    def _watermark_message(self, watermark: Watermark) -> bytes:
+        """Return the message that carries a watermark."""
+        raise NotImplementedError
+
+    def _next(self, entries: Sequence[ReadEntry]) -> bytes:
+        """Move over entries and return their message; empty if none of their rows is wanted."""
+        data: list[bytes] = []
+        size = 0
+        for entry in entries:
+            piece = self._piece(entry)
+            if data and size + len(piece.data) > MAX_WRITE_BYTES:
+                break
+            self.position = entry.sequence
+            if piece.rows:
+                data.append(piece.data)
+                size += len(piece.data)
+                self.delivered_rows += piece.rows
+        if not data:
+            return b""
+        token = self.cursor.encode()
+        return b"".join((*data, _CURSOR_TAG, bytes((len(token),)), token))
+
+    def _watermark(self) -> Watermark:
+        return Watermark(
+            time=timestamp(time.time_ns()),
+            delivered_rows=self.delivered_rows,
+            tape_sequence=self.hub.head,
+            lag_entries=self.hub.head - self.position,
+        )
+
+    def _sent(self, data: bytes) -> bytes:
+        self._sent_s = time.monotonic()
+        self._silent = False
+        return data
+
+
+def serialize(message: Message) -> bytes:
+    """Return a message's bytes."""
+    return message.SerializeToString()

@@ -1,0 +1,174 @@
+"""A subscription in columns: `Subscribe`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketdata.columns import Batch, Kind
+from marketdata.query.v1.query_service_pb2 import (
+    SubscribeRequest,
+    SubscribeResponse,
+    SubscriptionStatus,
+    SymbolSelection,
+    SymbolStatus,
+    Watermark,
+)
+from mda.market.errors import invalid_field
+from mda.query.hub import Hub
+from mda.query.latest import split
+from mda.query.ring import Piece, ReadEntry
+from mda.query.selection import ALL_KINDS, Selection
+from mda.query.stream import Stream, serialize
+from mda.tape.payload import encode_snapshot
+
+_HEARTBEAT_S: Final = 5.0
+_MAX_WAITING_CHANGES: Final = 16
+_INSTRUMENTS_AT_ONCE: Final = 5_000
+
+_SUBSCRIBED: Final = SymbolStatus.STATE_SUBSCRIBED
+_UNSUBSCRIBED: Final = SymbolStatus.STATE_UNSUBSCRIBED
+_UNKNOWN: Final = SymbolStatus.STATE_UNKNOWN_SYMBOL
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change to the selection, with its symbols looked up."""
+
+    add: bool
+    all: bool
+    symbols: Sequence[str]
+    ids: Sequence[int | None]
+
+    @property
+    def known(self) -> frozenset[int]:
+        return frozenset(found for found in self.ids if found is not None)
+
+
+class Subscription(Stream):
+    """A subscription: a stream whose selection changes while it runs.
+
+    Parameters
+    ----------
+    hub, position, heartbeat_s
+        As in `Stream`.
+    kinds
+        The wanted kinds.
+    snapshot
+        Whether each new symbol begins with its latest row.
+    """
+
+    def __init__(self, hub: Hub, position: int, heartbeat_s: float, kinds: frozenset[Kind], *, snapshot: bool) -> None:
+        super().__init__(hub, position, heartbeat_s)
+        self._selection = Selection(kinds=kinds)
+        self._snapshot = snapshot
+        self._changes: deque[_Change] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._told = 0
+
+    async def change(self, request: SubscribeRequest) -> None:
+        """Take a `subscribe` or `unsubscribe`; wait while many wait to take effect.
+
+        Raises
+        ------
+        MarketDataError
+            INVALID_FIELD for an unsubscription that cannot be.
+        """
+        field = request.WhichOneof("message") or "message"
+        if field not in {"subscribe", "unsubscribe"}:
+            raise invalid_field(field, "turn", f"{field}: after `start`, send `subscribe` or `unsubscribe`.")
+        await self.select(getattr(request, field), add=field == "subscribe")
+
+    async def select(self, symbols: SymbolSelection, *, add: bool) -> None:
+        """Add symbols, or take them away; the answer comes among the messages."""
+        await self._room.wait()
+        if not add and not symbols.all and self._selection.ids is None:
+            raise invalid_field(
+                "unsubscribe.symbols",
+                "all",
+                "unsubscribe.symbols: the subscription is on all symbols. Unsubscribe all.",
+            )
+        ids = await self.hub.find_symbols(symbols.symbols)
+        self._changes.append(_Change(add, symbols.all, symbols.symbols, ids))
+        if len(self._changes) >= _MAX_WAITING_CHANGES:
+            self._room.clear()
+        self.wake()
+
+    def farewell(self) -> bytes:
+        """Return the message that tells that the server is about to go."""
+        return serialize(SubscribeResponse(draining=True, cursor=self.cursor))
+
+    def _prepare(self) -> None:
+        if self._outbox:
+            return
+        # A snapshot is of the tape's head: it may only be given to a reader who is there.
+        if self._changes and (self.position >= self.hub.head or not self._snapshot or not self._changes[0].add):
+            self._apply(self._changes.popleft())
+            self._room.set()
+        if self._selection.ids is None:
+            self._tell_instruments()
+
+    def _apply(self, change: _Change) -> None:
+        before = self._selection
+        if change.all:
+            ids = None if change.add else frozenset[int]()
+        elif before.ids is None:
+            ids = None
+        else:
+            ids = before.ids | change.known if change.add else before.ids - change.known
+        self._selection = replace(before, ids=ids)
+        self._outbox.append(serialize(SubscribeResponse(status=self._status(change), cursor=self.cursor)))
+        if self._snapshot and change.add and before.ids is not None:
+            if ids is None:
+                self._tell_instruments()
+            self._send_snapshot(None if ids is None else sorted(ids - before.ids))
+
+    def _status(self, change: _Change) -> SubscriptionStatus:
+        done = _SUBSCRIBED if change.add else _UNSUBSCRIBED
+        ids = self._selection.ids
+        return SubscriptionStatus(
+            symbols=[
+                SymbolStatus(symbol=symbol, state=_UNKNOWN if found is None else done, instrument_id=found or 0)
+                for symbol, found in zip(change.symbols, change.ids, strict=True)
+            ],
+            all=ids is None,
+            subscribed_count=0 if ids is None else len(ids),
+        )
+
+    def _tell_instruments(self) -> None:
+        while self._told < len(self.hub.directory):
+            instruments = self.hub.directory.page(self._told, _INSTRUMENTS_AT_ONCE)
+            self._told += len(instruments)
+            self._outbox.append(serialize(SubscribeResponse(instruments=instruments)))
+
+    def _send_snapshot(self, ids: Sequence[int] | None) -> None:
+        for kind in sorted(self._selection.kinds):
+            latest: Batch | None = self.hub.latest[kind].take(ids)
+            for part in split(latest) if latest is not None else ():
+                self._outbox.append(encode_snapshot(part))
+
+    def _piece(self, entry: ReadEntry) -> Piece:
+        return entry.columns(self._selection)
+
+    def _watermark_message(self, watermark: Watermark) -> bytes:
+        return serialize(SubscribeResponse(watermark=watermark, cursor=self.cursor))
+
+
+async def start_subscription(hub: Hub, start: SubscribeRequest.Start) -> Subscription:
+    """Return the subscription that a `start` asks for, with its first symbols.
+
+    Raises
+    ------
+    MarketDataError
+        For a cursor that does not do.
+    """
+    position = await hub.place(start.cursor, "start.cursor") if start.HasField("cursor") else hub.head
+    heartbeat_s = start.heartbeat.ToTimedelta().total_seconds() if start.HasField("heartbeat") else _HEARTBEAT_S
+    kinds = frozenset(Kind(kind) for kind in start.kinds if kind) or ALL_KINDS
+    subscription = Subscription(hub, position, heartbeat_s, kinds, snapshot=start.snapshot)
+    await subscription.select(start.symbols, add=True)
+    return subscription

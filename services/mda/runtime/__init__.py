@@ -1,0 +1,1 @@
+"""What every service stands on: settings, life cycle, interceptors, errors, telemetry."""

@@ -1,0 +1,168 @@
+"""What happens around every call: identity, rules, errors, logs, traces, metrics.
+
+One interceptor wraps the behaviour of each call, of all four kinds, so that it also
+sees what goes wrong in mid-stream. It touches no message of a stream: streams cost
+nothing per message here. Health and reflection are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from opentelemetry import propagate, trace
+
+from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.v1.access_pb2 import Access
+from mda.market.errors import MarketDataError
+from mda.runtime.errors import abort, status_code
+from mda.runtime.handlers import Malformed
+from mda.runtime.identity import TokenVerifier, require_scope, set_principal
+from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
+from mda.runtime.validation import validate_request
+
+_LEFT_ALONE: Final = ("/grpc.health.", "/grpc.reflection.")
+_LOG: Final = structlog.stdlib.get_logger("mda.calls")
+_TRACER: Final = trace.get_tracer("mda")
+
+Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    streams: bool
+    behaviour: Behaviour
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every call of the services' own methods.
+
+    Parameters
+    ----------
+    rules
+        The access rule of each method, by path. A method without one is refused.
+    verifier
+        Verifies tokens; None where every method is public.
+    """
+
+    def __init__(self, rules: Mapping[str, Access], verifier: TokenVerifier | None) -> None:
+        self._rules = rules
+        self._verifier = verifier
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the method's handler with its behaviour wrapped."""
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or method.startswith(_LEFT_ALONE):
+            return handler
+        streams = handler.request_streaming or handler.response_streaming
+        kind = f"{_KIND[handler.request_streaming]}_{_KIND[handler.response_streaming]}"
+        call = _Call(method, streams, getattr(handler, kind))
+
+        async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._serve(call, request, context)
+
+        factory: Callable[..., grpc.RpcMethodHandler[Any, Any]] = getattr(grpc, f"{kind}_rpc_method_handler")
+        return factory(wrapped, handler.request_deserializer, handler.response_serializer)
+
+    async def _serve(self, call: _Call, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        request_id = metadata.get("x-request-id") or uuid.uuid4().hex
+        structlog.contextvars.bind_contextvars(request_id=request_id, method=call.method)
+        parent = propagate.extract(metadata)
+        if call.streams:
+            OPEN_STREAMS.labels(call.method).inc()
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            with _TRACER.start_as_current_span(call.method, parent, trace.SpanKind.SERVER) as span:
+                span.set_attribute("rpc.system", "grpc")
+                span.set_attribute("mda.request_id", request_id)
+                return await self._answer(call, request, context, metadata, request_id)
+        except MarketDataError as error:
+            code = status_code(error)
+            _LOG.info("refused", reason=error.reason_name, code=code.name, problem=error.message)
+            await abort(context, error)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            CALLS.labels(call.method, code.name).inc()
+            if call.streams:
+                OPEN_STREAMS.labels(call.method).dec()
+            else:
+                SECONDS.labels(call.method).observe(time.perf_counter() - started)
+
+    async def _answer(
+        self,
+        call: _Call,
+        request: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+        metadata: Mapping[str, str],
+        request_id: str,
+    ) -> Any:
+        """Serve a call; whatever goes wrong comes out as a `MarketDataError`."""
+        try:
+            await self._authorize(call.method, metadata)
+            check_request(request)
+            return await call.behaviour(request, context)
+        except (MarketDataError, asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception as error:
+            if context.cancelled():  # a write to a reader that has gone
+                raise asyncio.CancelledError from error
+            _LOG.exception("defect")
+            raise MarketDataError(
+                reasons.ERROR_REASON_INTERNAL,
+                f"The server failed. Report request id {request_id}.",
+                request_id=request_id,
+            ) from error
+
+    async def _authorize(self, method: str, metadata: Mapping[str, str]) -> None:
+        rule = self._rules.get(method)
+        if rule is None:
+            raise MarketDataError(
+                reasons.ERROR_REASON_MISSING_SCOPE, f"{method} has no access rule, so nobody may call it.", scope=""
+            )
+        if rule.public:
+            set_principal(None)
+            return
+        if self._verifier is None:
+            raise MarketDataError(reasons.ERROR_REASON_INVALID_TOKEN, "No token verifies here.", problem="issuer")
+        principal = await self._verifier.verify(metadata.get("authorization"))
+        set_principal(principal)
+        structlog.contextvars.bind_contextvars(client=principal.client)
+        require_scope(principal, rule.scope)
+
+
+_KIND: Final = {False: "unary", True: "stream"}
+
+
+def check_request(request: Any) -> None:
+    """Check a request, or a message of a stream of requests; iterators pass.
+
+    Raises
+    ------
+    MarketDataError
+        MALFORMED_MESSAGE or INVALID_FIELD.
+    """
+    if isinstance(request, Malformed):
+        raise MarketDataError(
+            reasons.ERROR_REASON_MALFORMED_MESSAGE,
+            f"The bytes are not a {request.type_name}. Send the message that the contract describes.",
+            type=request.type_name,
+        )
+    if isinstance(request, Message):
+        validate_request(request)

@@ -1,0 +1,44 @@
+"""Traces and metrics of a service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from mda.runtime.settings import ServiceSettings
+
+CALLS: Final = Counter("mda_grpc_calls_total", "Calls that have ended.", ["method", "code"])
+SECONDS: Final = Histogram(
+    "mda_grpc_call_seconds",
+    "How long unary calls took.",
+    ["method"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+OPEN_STREAMS: Final = Gauge("mda_grpc_open_streams", "Streams that are open.", ["method"])
+ROWS: Final = Counter("mda_rows_total", "Rows that came in or went out.", ["direction", "dataset"])
+BYTES: Final = Counter("mda_row_bytes_total", "Bytes of rows that came in or went out.", ["direction", "dataset"])
+LAG: Final = Gauge("mda_stream_lag_entries", "Tape entries that the slowest open stream has yet to send.", ["dataset"])
+
+
+def start_telemetry(service: str, settings: ServiceSettings) -> None:
+    """Send traces to the collector, and serve `/metrics`, where the settings say so."""
+    if settings.otlp_endpoint is not None:
+        provider = TracerProvider(resource=Resource.create({"service.name": f"mda-{service}"}))
+        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=True, timeout=5)
+        provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=4096, schedule_delay_millis=500))
+        trace.set_tracer_provider(provider)
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, addr=settings.host)
+
+
+def stop_telemetry() -> None:
+    """Send what traces are left."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()

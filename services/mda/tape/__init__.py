@@ -1,0 +1,1 @@
+"""The tape: the ordered, durable log of a dataset, in NATS JetStream."""

@@ -1,0 +1,306 @@
+"""A JetStream stream as a log: append with an expectation, read from a place, follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.js import api
+from nats.js.errors import APIError, NotFoundError
+
+from marketdata.v1 import error_reason_pb2 as reasons
+from mda.market.errors import MarketDataError
+
+_WRONG_LAST_SEQUENCE: Final = 10071
+_STREAM_FULL: Final = frozenset({10077, 10054, 10047})
+"""JetStream's codes for: a limit of the stream; of the account; of the server."""
+
+_POLL_S: Final = 1.0
+"""A follower looks by itself this often, in seconds: live messages may be lost."""
+
+
+class WrongPlaceError(Exception):
+    """An append that expected another newest record of its subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a log.
+
+    Attributes
+    ----------
+    sequence
+        Its place in the log, from 1 up.
+    time_ns
+        When the log took it, in nanoseconds since the epoch.
+    subject
+        The subject it was appended under.
+    headers
+        Its headers, NATS's own among them.
+    data
+        Its bytes.
+    """
+
+    sequence: int
+    time_ns: int
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Log:
+    """One stream.
+
+    Every record is published again by the server, once it is durable, under
+    `live.<subject>`; followers listen there, and read what they missed from the
+    stream. So following needs no consumer state on the server.
+
+    Parameters
+    ----------
+    client
+        The connection.
+    stream
+        The stream's name.
+    subjects
+        The subjects that it holds, such as `tape.SIM.>`.
+    timeout_s
+        How long to wait for an answer, in seconds.
+    """
+
+    def __init__(self, client: Client, stream: str, subjects: str, *, timeout_s: float = 2.0) -> None:
+        self.stream = stream
+        self._client = client
+        self._jetstream = client.jetstream(timeout=timeout_s)
+        self._subjects = subjects
+        self._timeout_s = timeout_s
+
+    async def create(self, *, max_bytes: int, replicas: int, keep_s: float | None) -> None:
+        """Make the stream, if it is not there.
+
+        Parameters
+        ----------
+        max_bytes
+            Its size limit; when it is reached, appends are refused.
+        replicas
+            On how many servers each record is.
+        keep_s
+            Where set, records older than this go, and the oldest make room for new.
+        """
+        config = api.StreamConfig(
+            name=self.stream,
+            subjects=[self._subjects],
+            storage=api.StorageType.FILE,
+            discard=api.DiscardPolicy.NEW if keep_s is None else api.DiscardPolicy.OLD,
+            max_age=keep_s,
+            max_bytes=max_bytes,
+            num_replicas=replicas,
+            allow_direct=True,
+            deny_delete=True,
+            republish=api.RePublish(src=self._subjects, dest=f"live.{self._subjects}"),
+        )
+        with _of_the_contract(self.stream):
+            try:
+                await self._jetstream.stream_info(self.stream)
+            except NotFoundError:
+                await self._jetstream.add_stream(config)
+
+    async def info(self) -> api.StreamInfo | None:
+        """Return what the server says of the stream; None if it is not there."""
+        with _of_the_contract(self.stream):
+            try:
+                return await self._jetstream.stream_info(self.stream)
+            except NotFoundError:
+                return None
+
+    async def append(self, subject: str, data: bytes, headers: Mapping[str, str], expected: int | None) -> int:
+        """Append a record and return its sequence number, once it is durable.
+
+        Parameters
+        ----------
+        subject, data, headers
+            The record.
+        expected
+            The sequence number of the subject's newest record; 0 if there is none, None
+            if it does not matter.
+
+        Raises
+        ------
+        WrongPlaceError
+            If the subject's newest record is another one. Nothing is written.
+        MarketDataError
+            TAPE_FULL: nothing is written. TAPE_UNAVAILABLE: it may have been written.
+        """
+        all_headers = dict(headers)
+        if expected is not None:
+            all_headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected)
+        with _of_the_contract(self.stream):
+            ack = await self._jetstream.publish(subject, data, timeout=self._timeout_s, headers=all_headers)
+            return ack.seq
+
+    async def last(self, subject: str) -> Record | None:
+        """Return the newest record of a subject; None if there is none."""
+        found = await self._get({"last_by_subj": subject})
+        return found[0] if found else None
+
+    async def read(self, after: int, *, max_records: int = 1024, max_bytes: int = 4 << 20) -> list[Record]:
+        """Return the next records after a place, in order; none if there are no more.
+
+        The first one may be further on, where records have gone by age.
+        """
+        return await self._get(
+            {"seq": after + 1, "next_by_subj": self._subjects, "batch": max_records, "max_bytes": max_bytes}
+        )
+
+    async def follow(self, after: int) -> AsyncGenerator[list[Record]]:
+        """Yield every record after a place, in order, and then those that come, for ever.
+
+        Outages of NATS are waited out.
+        """
+        arrived: deque[Record] = deque()
+        wake = asyncio.Event()
+
+        async def take(message: Msg) -> None:
+            arrived.append(_record(message))
+            wake.set()
+
+        subscription = await self._client.subscribe(f"live.{self._subjects}", cb=take)
+        try:
+            while True:
+                async with aclosing(self._catch_up(after)) as missed:
+                    async for records in missed:
+                        after = records[-1].sequence
+                        yield records
+                while await _woken(wake):
+                    wake.clear()
+                    records = _continued(arrived, after)
+                    if records:
+                        after = records[-1].sequence
+                        yield records
+                    if arrived:  # a hole before it
+                        break
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+    async def _catch_up(self, after: int) -> AsyncGenerator[list[Record]]:
+        while True:
+            try:
+                records = await self.read(after)
+            except MarketDataError:
+                await asyncio.sleep(0.2)
+                continue
+            if not records:
+                return
+            after = records[-1].sequence
+            yield records
+
+    async def _get(self, query: Mapping[str, object]) -> list[Record]:
+        """Ask by the direct-get API, of any replica (NATS ADR-31)."""
+        inbox = self._client.new_inbox()
+        with _of_the_contract(self.stream):
+            subscription = await self._client.subscribe(inbox)
+            try:
+                await self._client.publish(f"$JS.API.DIRECT.GET.{self.stream}", json.dumps(query).encode(), reply=inbox)
+                return await self._answers(subscription, one="batch" not in query)
+            finally:
+                if not self._client.is_closed:
+                    await subscription.unsubscribe()
+
+    async def _answers(self, subscription: Subscription, *, one: bool) -> list[Record]:
+        records: list[Record] = []
+        while True:
+            message = await subscription.next_msg(timeout=self._timeout_s)
+            status = (message.headers or {}).get("Status")
+            if status in {"204", "404"}:
+                return records
+            if status is not None:
+                raise NoRespondersError
+            records.append(_record(message))
+            if one:
+                return records
+
+
+async def _woken(wake: asyncio.Event) -> bool:
+    """Wait for live records; False if it is time to look in the stream."""
+    try:
+        async with asyncio.timeout(_POLL_S):
+            await wake.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _continued(arrived: deque[Record], after: int) -> list[Record]:
+    """Take the records that go on from a place; drop older ones; leave what has a hole before it."""
+    records: list[Record] = []
+    while arrived and arrived[0].sequence <= after + 1:
+        record = arrived.popleft()
+        if record.sequence == after + 1:
+            records.append(record)
+            after = record.sequence
+    return records
+
+
+def _record(message: Msg) -> Record:
+    headers = message.headers or {}
+    return Record(
+        sequence=int(headers["Nats-Sequence"]),
+        time_ns=_nanos(headers["Nats-Time-Stamp"]),
+        subject=headers["Nats-Subject"],
+        headers=headers,
+        data=message.data,
+    )
+
+
+def _nanos(text: str) -> int:
+    """Return an RFC 3339 time in UTC, with up to nine places, in nanoseconds."""
+    seconds, _, places = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(seconds + "+00:00").timestamp()) * 1_000_000_000 + int(places.ljust(9, "0"))
+
+
+@contextmanager
+def _of_the_contract(stream: str) -> Generator[None]:
+    """Turn NATS's failures into those of the contract."""
+    dataset = stream.partition("_")[2].replace("~", ".")
+    try:
+        yield
+    except NotFoundError:
+        raise
+    except APIError as error:
+        raise _of_api(error, dataset) from error
+    except (NatsError, TimeoutError, OSError) as error:
+        raise MarketDataError(
+            reasons.ERROR_REASON_TAPE_UNAVAILABLE,
+            "The tape does not answer. Send again what is not acknowledged.",
+            retry_after_s=0.5,
+            dataset=dataset,
+        ) from error
+
+
+def _of_api(error: APIError, dataset: str) -> Exception:
+    if error.err_code == _WRONG_LAST_SEQUENCE:
+        return WrongPlaceError(error.description)
+    if error.err_code in _STREAM_FULL:
+        return MarketDataError(
+            reasons.ERROR_REASON_TAPE_FULL,
+            f"The tape is full ({error.description}). Nothing is lost: send the batch again later.",
+            retry_after_s=5,
+            dataset=dataset,
+        )
+    return MarketDataError(
+        reasons.ERROR_REASON_TAPE_UNAVAILABLE,
+        f"The tape refused ({error.description}). Send again what is not acknowledged.",
+        retry_after_s=1,
+        dataset=dataset,
+    )

@@ -1,0 +1,42 @@
+"""An entry's payload: its batches as the bytes of `repeated Batch batches = 1`.
+
+That is also how `SubscribeResponse` begins, so a payload goes to subscribers as it
+stands, and several payloads one after the other are one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
+
+from marketdata.columns import Batch, concatenate, fill_message, from_message
+from marketdata.query.v1.query_service_pb2 import SubscribeResponse
+from marketdata.wire import view
+
+_RESPONSE: Final = view(SubscribeResponse)
+
+
+def encode_payload(batches: Iterable[Batch]) -> bytes:
+    """Return the payload of batches; neighbours of one kind become one."""
+    response = _RESPONSE()
+    for batch in merge_neighbours(batches):
+        fill_message(response.batches.add(), batch)
+    return response.SerializeToString()
+
+
+def decode_payload(payload: bytes) -> list[Batch]:
+    """Return the batches of a payload, without copying their columns."""
+    return [from_message(message) for message in _RESPONSE.FromString(payload).batches]
+
+
+def merge_neighbours(batches: Iterable[Batch]) -> list[Batch]:
+    """Return batches in their order, with runs of one kind as one batch each."""
+    return [concatenate(list(run)) for _, run in groupby(batches, key=lambda batch: batch.kind)]
+
+
+def encode_snapshot(batch: Batch) -> bytes:
+    """Return a `SubscribeResponse` that holds a batch as snapshot."""
+    response = _RESPONSE()
+    fill_message(response.snapshot.add(), batch)
+    return response.SerializeToString()

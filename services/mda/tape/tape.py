@@ -1,0 +1,212 @@
+"""The tape and the instrument log of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nats.aio.client import Client
+from opentelemetry import propagate
+
+from marketdata.ingestion.v1.ingestion_service_pb2 import PutInstrumentsResponse
+from marketdata.v1.instrument_pb2 import Instrument
+from mda.market.instruments import Directory
+from mda.tape.log import Log, Record
+
+_FIRST: Final = "Mda-First"
+_LAST: Final = "Mda-Last"
+_INSTRUMENTS: Final = "Mda-Instruments"
+
+
+def _token(name: str) -> str:
+    """Return a name as one token of a NATS subject: names have no `~`."""
+    return name.replace(".", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a tape: batches of one producer that were made durable together.
+
+    Attributes
+    ----------
+    first_number, last_number
+        The producer's numbers of the first and the last batch; 0 where it has none.
+    instruments_version
+        The version of the directory that its rows were validated with.
+    payload
+        The batches, as the bytes of field 1 of a message (`repeated Batch batches = 1`).
+    """
+
+    first_number: int
+    last_number: int
+    instruments_version: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry with its place on the tape.
+
+    Attributes
+    ----------
+    sequence
+        Its place, from 1 up.
+    time_ns
+        When the tape took it, in nanoseconds since the epoch.
+    entry
+        The entry.
+    headers
+        Its headers: the trace context of who wrote it is in them.
+    """
+
+    sequence: int
+    time_ns: int
+    entry: Entry
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much a tape keeps.
+
+    Attributes
+    ----------
+    max_bytes
+        Its size limit, in bytes.
+    replicas
+        On how many servers each entry is.
+    keep_s
+        Where set, entries older than this go, in seconds; otherwise nothing ever goes
+        by itself, and a full tape refuses.
+    """
+
+    max_bytes: int
+    replicas: int
+    keep_s: float | None = None
+
+
+class Tape:
+    """The tape of one dataset."""
+
+    def __init__(self, client: Client, dataset: str) -> None:
+        self.dataset = dataset
+        self._prefix = f"tape.{_token(dataset)}"
+        self._log = Log(client, f"TAPE_{_token(dataset)}", f"{self._prefix}.>")
+
+    async def create(self, retention: Retention) -> None:
+        """Make the tape, if it is not there."""
+        await self._log.create(max_bytes=retention.max_bytes, replicas=retention.replicas, keep_s=retention.keep_s)
+
+    async def bounds(self) -> TapeBounds | None:
+        """Return where the tape begins and ends; None if it is not there."""
+        info = await self._log.info()
+        if info is None or info.created is None:
+            return None
+        epoch = int(info.created.timestamp() * 1_000_000)
+        return TapeBounds(epoch, info.state.first_seq, info.state.last_seq)
+
+    async def append(self, producer: str, entry: Entry, expected: int) -> int:
+        """Append an entry and return its sequence number, once it is durable.
+
+        Errors are those of `Log.append`. The current trace goes with it.
+        """
+        headers = {
+            _FIRST: str(entry.first_number),
+            _LAST: str(entry.last_number),
+            _INSTRUMENTS: str(entry.instruments_version),
+        }
+        propagate.inject(headers)
+        return await self._log.append(self._subject(producer), entry.payload, headers, expected)
+
+    async def newest_of(self, producer: str) -> StoredEntry | None:
+        """Return a producer's newest entry; None if it has none."""
+        record = await self._log.last(self._subject(producer))
+        return None if record is None else _stored(record)
+
+    async def read(self, after: int, *, max_bytes: int = 4 << 20) -> list[StoredEntry]:
+        """Return the next entries after a place; none if there are no more."""
+        return [_stored(record) for record in await self._log.read(after, max_bytes=max_bytes)]
+
+    async def follow(self, after: int) -> AsyncGenerator[list[StoredEntry]]:
+        """Yield all entries after a place, in order, for ever."""
+        async for records in self._log.follow(after):
+            yield [_stored(record) for record in records]
+
+    def _subject(self, producer: str) -> str:
+        return f"{self._prefix}.{_token(producer)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TapeBounds:
+    """Where a tape begins and ends.
+
+    Attributes
+    ----------
+    epoch
+        When it was made, in microseconds: a tape that is made anew has another.
+    first, last
+        The sequence numbers of its oldest and newest entry; `last` is `first` - 1
+        where it is empty.
+    """
+
+    epoch: int
+    first: int
+    last: int
+
+
+class InstrumentLog:
+    """The log of a dataset's instruments, from which every service builds its directory."""
+
+    def __init__(self, client: Client, dataset: str) -> None:
+        self._subject = f"instruments.{_token(dataset)}"
+        self._log = Log(client, f"INSTRUMENTS_{_token(dataset)}", self._subject)
+
+    async def create(self, retention: Retention) -> None:
+        """Make the log, if it is not there. Nothing in it ever goes by itself."""
+        await self._log.create(max_bytes=retention.max_bytes, replicas=retention.replicas, keep_s=None)
+
+    async def exists(self) -> bool:
+        """Return whether the log is there."""
+        return await self._log.info() is not None
+
+    async def append(self, instruments: Sequence[Instrument], directory: Directory) -> int:
+        """Append instruments, if the directory is up to date; return the new version.
+
+        Raises
+        ------
+        WrongPlaceError
+            If the directory lacks an entry of the log.
+        """
+        data = PutInstrumentsResponse(instruments=instruments).SerializeToString()
+        return await self._log.append(self._subject, data, {}, directory.version)
+
+    async def catch_up(self, directory: Directory) -> None:
+        """Bring a directory up to date."""
+        while records := await self._log.read(directory.version):
+            for record in records:
+                apply_record(directory, record)
+
+    async def follow(self, directory: Directory) -> AsyncGenerator[None]:
+        """Keep a directory up to date, for ever; yield after each change."""
+        async for records in self._log.follow(directory.version):
+            for record in records:
+                apply_record(directory, record)
+            yield
+
+
+def apply_record(directory: Directory, record: Record) -> None:
+    """Apply a record of an instrument log that the directory does not have yet."""
+    if record.sequence > directory.version:
+        directory.apply(PutInstrumentsResponse.FromString(record.data).instruments, record.sequence)
+
+
+def _stored(record: Record) -> StoredEntry:
+    headers = dict(record.headers)
+    entry = Entry(
+        first_number=int(headers.get(_FIRST, 0)),
+        last_number=int(headers.get(_LAST, 0)),
+        instruments_version=int(headers.get(_INSTRUMENTS, 0)),
+        payload=record.data,
+    )
+    return StoredEntry(record.sequence, record.time_ns, entry, headers)

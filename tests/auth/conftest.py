@@ -1,0 +1,137 @@
+"""What the tests of auth share: a clock that stands, a client with a key, a real SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mda.auth import api_key
+from mda.auth.engine import open_engine
+from mda.auth.keys import KeySet, new_signing_key
+from mda.auth.migrations import migrate
+from mda.auth.oauth import TokenEndpoint
+from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.store import Store
+from mda.auth.tokens import TokenIssuer
+
+NOW = datetime(2026, 3, 2, 14, 30, 0, 250_000, tzinfo=UTC)
+ISSUER = "https://auth.test"
+AUDIENCE = "marketdata-test"
+SECRET = "Zm9vYmFyYmF6cXV4cXV1eGNvcmdlZ3JhdWx0Z2FycGx5"
+
+
+@dataclass
+class StandingClock:
+    """A clock that stands until it is set."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class MemoryCredentials:
+    """API keys in memory, the uses noted, and the keys read whole."""
+
+    keys: dict[str, ApiKey] = field(default_factory=dict)
+    uses: list[tuple[str, datetime]] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+
+    def put(self, key: ApiKey) -> None:
+        self.keys[key.id] = key
+
+    def find_secret_hash(self, key_id: str) -> str | None:
+        key = self.keys.get(key_id)
+        return None if key is None else key.secret_hash
+
+    def find_api_key(self, key_id: str) -> ApiKey | None:
+        self.read.append(key_id)
+        return self.keys.get(key_id)
+
+    def record_use(self, key_id: str, at: datetime) -> None:
+        self.uses.append((key_id, at))
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(
+        id="mdc_1",
+        name="desk",
+        tier=Tier.PRO,
+        scopes=("quotes:publish", "quotes:read", "trades:read"),
+        datasets=("GLBX.MDP3", "SIM"),
+        created_at=NOW - timedelta(days=9),
+    )
+
+
+@pytest.fixture
+def key(client: Client) -> ApiKey:
+    return ApiKey(
+        id="mdk_1",
+        client=client,
+        secret_hash=api_key.hash_secret(SECRET),
+        hint=SECRET[-4:],
+        created_at=NOW - timedelta(days=8),
+    )
+
+
+@pytest.fixture
+def secret() -> str:
+    return SECRET
+
+
+@pytest.fixture
+def credentials(key: ApiKey) -> MemoryCredentials:
+    store = MemoryCredentials()
+    store.put(key)
+    return store
+
+
+@pytest.fixture
+def change_key(credentials: MemoryCredentials, key: ApiKey) -> Callable[..., None]:
+    """Give the stored key, or its client, other values."""
+
+    def change(*, client: dict[str, Any] | None = None, **values: Any) -> None:
+        credentials.put(replace(key, client=replace(key.client, **(client or {})), **values))
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def key_set() -> KeySet:
+    return KeySet([new_signing_key()])
+
+
+@pytest.fixture
+def issuer(key_set: KeySet) -> TokenIssuer:
+    return TokenIssuer(key_set, issuer=ISSUER, audience=AUDIENCE, ttl=timedelta(seconds=900))
+
+
+@pytest.fixture
+def endpoint(credentials: MemoryCredentials, issuer: TokenIssuer, clock: StandingClock) -> TokenEndpoint:
+    return TokenEndpoint(credentials, issuer, clock)
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'state' / 'auth.db'}"
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    opened = Store(open_engine(database_url, timeout_s=0.2))
+    yield opened
+    opened.close()

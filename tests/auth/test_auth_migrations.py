@@ -1,0 +1,118 @@
+"""The versions of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_mock_engine, inspect, text
+from sqlalchemy.engine.interfaces import ReflectedIndex
+from sqlalchemy.exc import OperationalError
+
+from mda.auth.engine import WRITES, open_engine
+from mda.auth.migrations import alembic_config, lock_schema, migrate
+from mda.auth.models import Base
+
+TABLES = {"alembic_version", "api_keys", "clients", "signing_keys"}
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    opened = open_engine(database_url).execution_options(**{WRITES: True})
+    yield opened
+    opened.dispose()
+
+
+def tables_of(engine: Engine) -> set[str]:
+    return set(inspect(engine).get_table_names())
+
+
+def test_models_and_migrations_agree(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_names_of_models_and_migrations_agree(engine: Engine, tmp_path: Path) -> None:
+    """`compare_metadata` does not look at checks, nor at the conditions of indexes."""
+    made = open_engine(f"sqlite:///{tmp_path / 'models.db'}")
+    with made.begin() as connection:
+        Base.metadata.create_all(connection)
+    assert _rules_of(made) == _rules_of(engine)
+
+
+def test_up_down_up(engine: Engine) -> None:
+    assert tables_of(engine) == TABLES
+    with engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "base")
+    assert tables_of(engine) == {"alembic_version"}
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "head")
+    assert tables_of(engine) == TABLES
+
+
+def test_migrating_again_changes_nothing(engine: Engine, database_url: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO signing_keys VALUES ('k', 'p', '2026-01-01 00:00:00.000000', 0)"))
+    migrate(database_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT kid FROM signing_keys")).scalars().all() == ["k"]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'auth.db'}"
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE signing_keys (kid TEXT)"))
+    with pytest.raises(OperationalError, match="signing_keys already exists"):
+        migrate(url)
+    assert tables_of(engine) == {"signing_keys"}
+
+
+def test_many_may_migrate_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'auth.db'}"
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(migrate, url) for _ in range(4)]:
+            done.result()
+    assert tables_of(open_engine(url)) == TABLES
+
+
+def test_postgresql_is_locked_first() -> None:
+    executed: list[str] = []
+
+    def record(statement: object, *_: object) -> None:
+        executed.append(str(statement))
+
+    mock = create_mock_engine("postgresql+psycopg://", record)
+    lock_schema(cast("Connection", mock))
+    assert executed == ["SELECT pg_advisory_xact_lock(:id)"]
+
+
+def test_versions_form_one_line(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert len(ScriptDirectory.from_config(alembic_config(connection)).get_heads()) == 1
+
+
+def _rules_of(engine: Engine) -> dict[str, object]:
+    inspector = inspect(engine)
+    return {
+        table: (
+            inspector.get_pk_constraint(table),
+            inspector.get_foreign_keys(table),
+            inspector.get_unique_constraints(table),
+            [(check["name"], check["sqltext"].replace("\n", "")) for check in inspector.get_check_constraints(table)],
+            [(index["name"], index["unique"], _condition(index)) for index in inspector.get_indexes(table)],
+        )
+        for table in TABLES - {"alembic_version"}
+    }
+
+
+def _condition(index: ReflectedIndex) -> str:
+    return str(index.get("dialect_options", {}).get("sqlite_where"))

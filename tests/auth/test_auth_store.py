@@ -1,0 +1,278 @@
+"""The store and its engine, on a real SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, insert, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from mda.auth.engine import checked_url, open_engine
+from mda.auth.errors import StoreUnavailableError
+from mda.auth.keys import new_signing_key
+from mda.auth.models import Base, SigningKeyRow, UtcDateTime
+from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.store import Store
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    opened = open_engine(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def stored(store: Store, client: Client, key: ApiKey) -> ApiKey:
+    store.put_client(client)
+    store.add_api_key(key)
+    return key
+
+
+def test_a_client_comes_back(store: Store, client: Client) -> None:
+    assert store.put_client(client) == client
+    assert store.list_clients() == [client]
+
+
+def test_putting_a_client_again_changes_it_and_keeps_who_it_is(store: Store, client: Client) -> None:
+    store.put_client(client)
+    changed = replace(
+        client,
+        id="mdc_2",
+        tier=Tier.FREE,
+        scopes=("a",),
+        datasets=("SIM",),
+        created_at=client.created_at + timedelta(1),
+    )
+    expected = replace(changed, id=client.id, created_at=client.created_at)
+    assert store.put_client(changed) == expected
+    assert store.list_clients() == [expected]
+
+
+def test_datasets_can_be_kept(store: Store, client: Client) -> None:
+    changed = replace(client, tier=Tier.FREE, datasets=("*",))
+    assert store.put_client(client, keep_datasets=True) == client
+    assert store.put_client(changed, keep_datasets=True) == replace(client, tier=Tier.FREE)
+
+
+def test_clients_are_listed_by_name(store: Store, client: Client) -> None:
+    for name in ("b", "c", "a"):
+        store.put_client(replace(client, id=f"mdc_{name}", name=name))
+    assert [listed.name for listed in store.list_clients()] == ["a", "b", "c"]
+
+
+def test_who_loses_the_race_for_a_name_changes_what_the_winner_made(
+    store: Store, client: Client, database_url: str
+) -> None:
+    rival = replace(client, id="mdc_rival", tier=Tier.FREE)
+    engine = open_engine(database_url)
+    raced: list[str] = []
+
+    def race(*arguments: Any) -> None:
+        if arguments[2].startswith("INSERT INTO clients") and not raced:
+            raced.append(rival.id)
+            raise IntegrityError(arguments[2], None, Exception("UNIQUE"))
+
+    def win(*_: object) -> None:
+        if raced:
+            store.put_client(rival)
+
+    event.listen(engine, "before_cursor_execute", race)
+    event.listen(engine, "checkout", win)  # between the two tries
+    assert Store(engine).put_client(client) == replace(client, id="mdc_rival")
+    assert raced == ["mdc_rival"]
+
+
+def test_an_api_key_comes_back(store: Store, stored: ApiKey) -> None:
+    assert store.find_api_key(stored.id) == stored
+    assert store.find_api_key("mdk_2") is None
+
+
+def test_a_secret_hash_comes_alone(store: Store, stored: ApiKey) -> None:
+    assert store.find_secret_hash(stored.id) == stored.secret_hash
+    assert store.find_secret_hash("mdk_2") is None
+
+
+def test_all_times_of_an_api_key_come_back(store: Store, stored: ApiKey, clock: Callable[[], datetime]) -> None:
+    hour = timedelta(hours=1)
+    full = replace(stored, id="mdk_full", expires_at=clock() + hour, revoked_at=clock(), last_used_at=clock() - hour)
+    store.add_api_key(full)
+    assert store.find_api_key("mdk_full") == full
+
+
+def test_api_keys_are_listed_by_client_and_age(store: Store, stored: ApiKey) -> None:
+    first = replace(stored.client, id="mdc_0", name="a")
+    store.put_client(first)
+    older = replace(stored, id="mdk_9", created_at=stored.created_at - timedelta(1))
+    other = replace(stored, id="mdk_5", client=first)
+    store.add_api_key(older)
+    store.add_api_key(other)
+    assert store.list_api_keys() == [other, older, stored]
+
+
+def test_a_key_needs_a_client(store: Store, key: ApiKey) -> None:
+    with pytest.raises(IntegrityError):
+        store.add_api_key(key)
+
+
+def test_a_key_id_is_used_once(store: Store, stored: ApiKey) -> None:
+    with pytest.raises(IntegrityError):
+        store.add_api_key(stored)
+
+
+def test_the_newest_use_is_kept(store: Store, stored: ApiKey, clock: Callable[[], datetime]) -> None:
+    for late_s, noted_s in ((10, 10), (5, 10), (20, 20)):
+        store.record_use(stored.id, clock() + timedelta(seconds=late_s))
+        found = store.find_api_key(stored.id)
+        assert found == replace(stored, last_used_at=clock() + timedelta(seconds=noted_s))
+
+
+def test_one_key_signs(store: Store) -> None:
+    first, second = new_signing_key(), new_signing_key()
+    assert store.add_active_signing_key(first)
+    assert not store.add_active_signing_key(second)
+    assert store.list_signing_keys() == [first]
+
+
+def test_many_keys_may_not_sign(store: Store, engine: Engine, clock: Callable[[], datetime]) -> None:
+    with engine.begin() as connection:
+        for kid in ("a", "b"):
+            values = {"kid": kid, "private_pem": "p", "created_at": clock(), "active": False}
+            connection.execute(insert(SigningKeyRow).values(**values))
+    assert store.add_active_signing_key(new_signing_key())
+    assert [key.active for key in store.list_signing_keys()].count(True) == 1
+
+
+def test_an_unknown_tier_is_refused_by_the_database(engine: Engine) -> None:
+    row = "INSERT INTO clients VALUES ('i', 'n', 'gold', '[]', '[]', '2026-01-01 00:00:00.000000', NULL)"
+    with pytest.raises(IntegrityError, match="ck_clients_tier"), engine.begin() as connection:
+        connection.execute(text(row))
+
+
+def test_times_come_back_in_utc_and_need_a_zone(store: Store, client: Client) -> None:
+    abroad = datetime(2026, 3, 2, 9, 30, tzinfo=timezone(timedelta(hours=-5)))
+    stored = store.put_client(replace(client, created_at=abroad))
+    (listed,) = store.list_clients()
+    assert stored.created_at == listed.created_at == datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+    assert listed.created_at.tzinfo is UTC
+    with pytest.raises(StatementError, match="a time without a zone"):
+        store.put_client(replace(client, name="x", created_at=datetime.fromisoformat("2026-03-02")))
+
+
+def test_an_aware_time_from_the_database_is_turned_to_utc() -> None:
+    # As PostgreSQL gives them: in the session's zone.
+    abroad = datetime(2026, 3, 2, 9, 30, tzinfo=timezone(timedelta(hours=-5)))
+    read = UtcDateTime().process_result_value(abroad, postgresql.dialect())
+    assert read is not None
+    assert (read, read.tzinfo) == (abroad, UTC)
+
+
+def test_a_database_that_is_locked_is_told_in_time(store: Store, client: Client, engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            store.put_client(client)
+        assert 0.15 < time.monotonic() - began < 3
+
+
+def test_readers_do_not_wait_for_a_writer(store: Store, stored: ApiKey, engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DELETE FROM api_keys")
+        assert store.find_api_key(stored.id) == stored
+
+
+def test_writers_wait_for_each_other(database_url: str, client: Client) -> None:
+    store = Store(open_engine(database_url))
+    clients = [replace(client, id=f"mdc_{number}", name=f"n{number:02}") for number in range(16)]
+    threads = [threading.Thread(target=store.put_client, args=(each,)) for each in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.list_clients() == clients
+
+
+def test_connections_are_bounded(database_url: str) -> None:
+    engine = open_engine(database_url, pool_size=1, timeout_s=0.1)
+    with engine.connect(), pytest.raises(StoreUnavailableError):
+        Store(engine).list_clients()
+    assert Store(engine).list_clients() == []
+
+
+def test_a_missing_schema_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError):
+        Store(open_engine(f"sqlite:///{tmp_path / 'empty.db'}")).list_clients()
+
+
+def test_sqlite_is_set_up(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
+
+
+def test_only_the_owner_reads_the_file(store: Store, client: Client, tmp_path: Path) -> None:
+    store.put_client(client)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()}
+    assert modes == dict.fromkeys(("auth.db", "auth.db-wal", "auth.db-shm"), 0o600)
+
+
+@pytest.fixture
+def held_file(tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
+    """A file without a WAL, with a lock on it for which SQLite does not wait when it makes the WAL."""
+    path = tmp_path / "held.db"
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("CREATE TABLE t (a)")
+    holder.execute("BEGIN IMMEDIATE")
+    yield path, holder
+    holder.close()
+
+
+def test_turning_to_a_wal_waits_for_who_holds_the_file(held_file: tuple[Path, sqlite3.Connection]) -> None:
+    path, holder = held_file
+    timer = threading.Timer(0.2, holder.execute, ["COMMIT"])
+    timer.start()
+    with open_engine(f"sqlite:///{path}").connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    timer.join()
+
+
+def test_turning_to_a_wal_does_not_wait_for_ever(held_file: tuple[Path, sqlite3.Connection]) -> None:
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        Store(open_engine(f"sqlite:///{held_file[0]}", timeout_s=0.1)).list_clients()
+    assert 0.1 <= time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("url", ["", "hush", "://hush", "postgresql://u:hush@host:port/db"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="not a database URL") as caught:
+        checked_url(url)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="in memory cannot be shared"):
+        open_engine(url)
+
+
+def test_the_schema_in_postgresql() -> None:
+    dialect = postgresql.dialect()
+    tables = "".join(str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables)
+    assert "created_at TIMESTAMP WITH TIME ZONE NOT NULL" in tables
+    (index,) = Base.metadata.tables["signing_keys"].indexes
+    created = str(CreateIndex(index).compile(dialect=dialect))
+    assert created == "CREATE UNIQUE INDEX uq_signing_keys_active ON signing_keys (active) WHERE active"
