@@ -132,10 +132,13 @@ def test_a_key_id_is_used_once(store: Store, stored: ApiKey) -> None:
 
 
 def test_the_newest_use_is_kept(store: Store, stored: ApiKey, clock: Callable[[], datetime]) -> None:
+    other = replace(stored, id="mdk_other")
+    store.add_api_key(other)
     for late_s, noted_s in ((10, 10), (5, 10), (20, 20)):
         store.record_use(stored.id, clock() + timedelta(seconds=late_s))
         found = store.find_api_key(stored.id)
         assert found == replace(stored, last_used_at=clock() + timedelta(seconds=noted_s))
+    assert store.find_api_key(other.id) == other
 
 
 def test_one_key_signs(store: Store) -> None:

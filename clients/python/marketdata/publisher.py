@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -12,19 +12,20 @@ from typing import Any, Final, Self
 import grpc
 
 from marketdata.backoff import Backoff
-from marketdata.columns import Batch, fill_message
+from marketdata.columns import Batch, Encoded, encode, field_tag, varint
 from marketdata.errors import ApiError, api_error
-from marketdata.ingestion.v1.ingestion_service_pb2 import PublishRequest, PublishResponse
+from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest, PublishResponse
 from marketdata.tokens import TokenSource
-from marketdata.wire import view
 
 _METHOD: Final = "/marketdata.ingestion.v1.IngestionService/Publish"
-_REQUEST: Final = view(PublishRequest)
+_BATCH: Final = field_tag(PublishRequest, "batch")
+_NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
+_ROWS: Final = field_tag(NumberedBatch, "batch")
 _OPEN_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _Numbered:
     number: int
     rows: int
     data: bytes
@@ -54,13 +55,15 @@ class Publisher:
         self._dataset = dataset
         self._producer = producer
         self._max_rows = max_rows
-        self._unacknowledged: deque[_Sent] = deque()
+        self._sent: deque[_Numbered] = deque()  # not acknowledged yet
+        self._unsent: deque[_Numbered] = deque()
         self._rows = 0
-        self._next_to_send = 1
-        self._changed = asyncio.Condition()
-        self._opened = False
         self._last_number = 0
         self._failure: Exception | None = None
+        self._opened = asyncio.Event()
+        self._work = asyncio.Event()  # set while there is something to send
+        self._room = asyncio.Event()  # set while more rows may wait
+        self._idle = asyncio.Event()  # set while all is acknowledged
         self.acknowledged_rows = 0
         self.duplicate_batches = 0
         self.flagged_rows = 0
@@ -90,7 +93,7 @@ class Publisher:
         publisher = cls(channel, tokens, dataset, producer, max_rows)
         runner = asyncio.create_task(publisher._run())
         try:
-            await publisher._wait(lambda: publisher._opened)
+            await publisher._until(publisher._opened)
             yield publisher
             await publisher.flush()
         finally:
@@ -110,15 +113,13 @@ class Publisher:
         ApiError
             If the server has refused for good.
         """
-        await self._wait(lambda: self._rows < self._max_rows)
+        await asyncio.sleep(0)  # a producer in a tight loop would keep the sender from its turn
+        await self._until(self._room)
         number = self._last_number + 1
-        message = _REQUEST()
-        message.batch.number = number
-        fill_message(message.batch.batch, batch)
-        self._unacknowledged.append(_Sent(number, batch.rows, message.SerializeToString()))
+        self._unsent.append(_Numbered(number, batch.rows, _request(number, batch)))
         self._rows += batch.rows
         self._last_number = number
-        await self._notify()
+        self._update()
         return number
 
     async def flush(self) -> None:
@@ -129,24 +130,34 @@ class Publisher:
         ApiError
             If the server has refused for good.
         """
-        await self._wait(lambda: not self._unacknowledged)
+        await self._until(self._idle)
 
-    async def _wait(self, condition: Callable[[], bool]) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._failure is not None or condition())
+    async def _until(self, event: asyncio.Event) -> None:
+        await event.wait()
         if self._failure is not None:
             raise self._failure
 
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _update(self) -> None:
+        """Set the events as the queues are; all of them after a failure, so that nobody waits."""
+        failed = self._failure is not None
+        for event, state in (
+            (self._work, bool(self._unsent)),
+            (self._room, self._rows < self._max_rows),
+            (self._idle, not self._sent and not self._unsent),
+        ):
+            if failed or state:
+                event.set()
+            else:
+                event.clear()
+        if failed:
+            self._opened.set()
 
     async def _run(self) -> None:
         try:
             self._failure = await self._connect_until_refused()
         except Exception as error:  # a defect; whoever waits must hear of it
             self._failure = error
-        await self._notify()
+        self._update()
 
     async def _connect_until_refused(self) -> ApiError:
         backoff = Backoff()
@@ -176,7 +187,7 @@ class Publisher:
                 answer = await call.read()
             if answer is grpc.aio.EOF:
                 await _raise_status(call)
-            await self._take_opened(answer.opened.last_number)
+            self._take_opened(answer.opened.last_number)
             backoff.reset()
             sender = asyncio.create_task(self._send(call))
             try:
@@ -193,48 +204,49 @@ class Publisher:
         opening = PublishRequest.Open(dataset=self._dataset, producer=self._producer)
         return PublishRequest(open=opening).SerializeToString()
 
-    async def _take_opened(self, last_number: int) -> None:
+    def _take_opened(self, last_number: int) -> None:
         """Take what the server has as acknowledged; the rest is to be sent again."""
-        if not self._opened:
+        if not self._opened.is_set():
             self._last_number = last_number
-            self._opened = True
-        while self._unacknowledged and self._unacknowledged[0].number <= last_number:
-            self._acknowledge(self._unacknowledged.popleft())
-        self._next_to_send = last_number + 1
-        await self._notify()
+            self._opened.set()
+        self._acknowledge(last_number)
+        self._unsent.extendleft(reversed(self._sent))
+        self._sent.clear()
+        self._update()
 
     async def _send(self, call: Any) -> None:
         while True:
-            waiting = self._to_send()
-            if not waiting:
-                async with self._changed:
-                    await self._changed.wait_for(self._to_send)
-                continue
-            for sent in waiting:
-                await call.write(sent.data)
-                self._next_to_send = sent.number + 1
-
-    def _to_send(self) -> list[_Sent]:
-        if not self._unacknowledged:
-            return []
-        skipped = max(0, self._next_to_send - self._unacknowledged[0].number)
-        return [self._unacknowledged[i] for i in range(skipped, len(self._unacknowledged))]
+            await self._work.wait()
+            while self._unsent:
+                item = self._unsent.popleft()
+                self._sent.append(item)
+                await call.write(item.data)
+            self._update()
 
     async def _take_acks(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:
             for ack in response.acks.acks:
-                while self._unacknowledged and self._unacknowledged[0].number <= ack.number:
-                    self._acknowledge(self._unacknowledged.popleft(), duplicate=ack.duplicate)
+                self._acknowledge(ack.number, duplicate=ack.duplicate)
                 self.flagged_rows += ack.flagged_rows
-            await self._notify()
+            self._update()
         await _raise_status(call)
 
-    def _acknowledge(self, sent: _Sent, *, duplicate: bool = False) -> None:
-        self._rows -= sent.rows
-        if duplicate:
-            self.duplicate_batches += 1
-        else:
-            self.acknowledged_rows += sent.rows
+    def _acknowledge(self, number: int, *, duplicate: bool = False) -> None:
+        """Forget batches up to a number: they are durable."""
+        while self._sent and self._sent[0].number <= number:
+            item = self._sent.popleft()
+            self._rows -= item.rows
+            if duplicate:
+                self.duplicate_batches += 1
+            else:
+                self.acknowledged_rows += item.rows
+
+
+def _request(number: int, batch: Batch) -> bytes:
+    """Return the message that publishes a batch."""
+    rows = encode(batch).within(_ROWS)
+    head = _NUMBER + varint(number)
+    return b"".join(Encoded([head, *rows.parts], len(head) + rows.size).within(_BATCH).parts)
 
 
 async def _raise_status(call: Any) -> None:

@@ -89,8 +89,6 @@ def _make_private(path: Path) -> None:
 
 
 def _set_up_sqlite(timeout_s: float, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # The driver would begin transactions late, and not at all before DDL; `_begin_sqlite` does it instead.
-    connection.isolation_level = None
     cursor = connection.cursor()
     _use_wal(cursor, timeout_s)
     cursor.execute("PRAGMA foreign_keys = ON")
@@ -115,7 +113,8 @@ def _turned_to_wal(cursor: DBAPICursor, deadline: float) -> bool:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads and then writes fails at once, without waiting for the lock,
+    # The driver would begin late: not before it reads, and not before DDL, so migrations would not be atomic.
+    # And a transaction that reads and then writes fails at once, without waiting for the lock,
     # if another one wrote in between; so who is going to write takes the lock at the beginning.
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -183,6 +183,8 @@ def _service(stack: Stack, name: str, nats_token: str) -> Spec:
         "MDA_AUTH_TARGET": f"{HOST}:{stack.ports['auth']}",
         "MDA_AUTH_DATABASE_URL": f"sqlite:///{stack.folder.database}",
     }
+    # Batches are large and live briefly: glibc would give their pages back, and fault them in again.
+    env |= {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
     if stack.otlp_endpoint is not None:
         env["MDA_OTLP_ENDPOINT"] = stack.otlp_endpoint
 

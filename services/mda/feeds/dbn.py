@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -23,7 +24,9 @@ ROWS_AT_ONCE: Final = 10_000
 
 _PRELUDE_BYTES: Final = 8
 _LENGTH_UNIT: Final = 4
+_CHUNK_BYTES: Final = 1 << 18
 _UNDEFINED_SIZE: Final = np.iinfo(np.uint32).max
+_UNDEFINED_TIME: Final = np.iinfo(np.uint64).max
 _SPREADS: Final = frozenset("SMT")  # future spread, mixed spread, option spread
 
 # The records as they lie in the file, little-endian without padding. The two layouts
@@ -91,9 +94,12 @@ class DbnFile:
     def instruments(self) -> list[Instrument]:
         """Return the definitions in the file; later ones of a symbol win."""
         decoder = databento_dbn.DBNDecoder()
-        with _open(self.path) as file:
+        with _reading(self.path) as file:
             decoder.write(file.read())
-        definitions = (r for r in decoder.decode() if isinstance(r, databento_dbn.InstrumentDefMsg))
+            records = decoder.decode()
+        if decoder.buffer():
+            raise FileError(f"{self.path} ends in the middle of a record. Is it whole?")
+        definitions = (record for record in records if isinstance(record, databento_dbn.InstrumentDefMsg))
         found = {definition.raw_symbol: _instrument(definition) for definition in definitions}
         return list(found.values())
 
@@ -107,7 +113,7 @@ class DbnFile:
         """
         dtype = _DTYPES[self.schema]
         lookup = _lookup(self.symbols, ids)
-        with _open(self.path) as file:
+        with _reading(self.path) as file:
             _read_metadata(file)
             while data := _read_exactly(file, ROWS_AT_ONCE * dtype.itemsize):
                 if len(data) % dtype.itemsize:
@@ -120,12 +126,12 @@ class DbnFile:
     def _batch(self, records: NDArray[Any], lookup: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> Batch:
         known, ids = lookup
         places = np.minimum(np.searchsorted(known, records["instrument_id"]), len(known) - 1)
-        if (known[places] != records["instrument_id"]).any():
+        if len(known) == 0 or (known[places] != records["instrument_id"]).any():
             raise FileError(f"{self.path} has rows of an instrument that its metadata does not name.")
         columns: dict[str, Any] = {
             "instrument_id": ids[places],
             "ts_event": records["ts_event"].astype(np.int64),
-            "ts_recv": records["ts_recv"].astype(np.int64),
+            "ts_recv": np.where(records["ts_recv"] == _UNDEFINED_TIME, ABSENT, records["ts_recv"]).astype(np.int64),
             "sequence": records["sequence"],
         }
         if self.schema == "trades":
@@ -157,6 +163,8 @@ def open_dbn(path: Path) -> DbnFile:
     schema = str(metadata.schema)
     if schema != "definition" and schema not in _DTYPES:
         raise FileError(f"{path} has the schema {schema}. There are rows for definition, mbp-1 and trades.")
+    if str(metadata.stype_out) != "instrument_id":
+        raise FileError(f"{path} maps its symbols to {metadata.stype_out}, not to instrument ids.")
     return DbnFile(path, metadata.dataset, schema, _symbols(metadata))
 
 
@@ -192,8 +200,51 @@ def _lookup(symbols: Mapping[int, str], ids: Mapping[str, int]) -> tuple[NDArray
 def _open(path: Path) -> IO[bytes]:
     file = path.open("rb")
     if path.suffix == ".zst":
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, closefd=True), 1 << 20)
+        return io.BufferedReader(_Frames(file), _CHUNK_BYTES)
     return file
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with _open(path) as file:
+            yield file
+    except (OSError, databento_dbn.DBNError, zstandard.ZstdError) as error:
+        raise FileError(f"{path} cannot be read: {error}. Is it whole?") from error
+
+
+class _Frames(io.RawIOBase):
+    """What a file's zstd frames hold. A frame that breaks off is an error, where the library's reader just ends."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._packed = b""
+        self._plain = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._plain:
+            packed = self._packed or self._file.read(_CHUNK_BYTES)
+            if not packed:
+                if self._frame is not None:
+                    raise OSError("it ends in the middle of a zstd frame")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._plain = self._frame.decompress(packed)
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._plain))
+        buffer[:size] = self._plain[:size]
+        self._plain = self._plain[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _read_metadata(file: IO[bytes]) -> bytes:

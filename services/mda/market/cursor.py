@@ -57,7 +57,10 @@ def decode_cursor(token: str, dataset: str, field: str) -> Cursor:
     if len(body) != _FORMAT.size or check != _check(dataset, body) or body[0] != _VERSION:
         raise _invalid(dataset, field)
     _, epoch, sequence, row = _FORMAT.unpack(body)
-    return Cursor(epoch, sequence, row)
+    cursor = Cursor(epoch, sequence, row)
+    if cursor.encode(dataset) != token:  # base64 has several ways to write the last byte
+        raise _invalid(dataset, field)
+    return cursor
 
 
 def _check(dataset: str, body: bytes) -> bytes:

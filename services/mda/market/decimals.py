@@ -35,11 +35,13 @@ def parse_decimal(text: str, field: str) -> int:
         )
     sign, whole, places = match.groups()
     value = int(whole) * NANOS + int((places or "").ljust(9, "0"))
-    if value >= ABSENT:
+    if sign == "-":
+        value = -value
+    if not -ABSENT <= value < ABSENT:
         raise invalid_field(
             field, "decimal.range", f"{field}: {text} is too large. The largest value is 9223372036.854775806."
         )
-    return -value if sign == "-" else value
+    return value
 
 
 def format_decimal(value: int) -> str:

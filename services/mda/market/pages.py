@@ -27,7 +27,7 @@ def decode_page(token: str) -> int:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    if len(data) != 8:
+    if len(data) != 8 or encode_page(int.from_bytes(data)) != token:  # base64 has several ways to write the last byte
         raise invalid_field(
             "page_token",
             "page_token",

@@ -63,9 +63,9 @@ def _batch(kind: Kind, dataset: str, rows: Sequence[Any], directory: Directory, 
         if instrument is None:
             raise unknown_symbol(dataset, row.symbol, f"{path}.symbol")
         columns["instrument_id"].append(instrument.instrument_id)
-        columns["ts_event"].append(_nanos(row.event_time, f"{path}.event_time"))
-        receive = _nanos(row.receive_time, f"{path}.receive_time") if row.HasField("receive_time") else ABSENT
-        columns["ts_recv"].append(receive)
+        columns["ts_event"].append(_nanos(row.event_time, f"{path}.event_time", position))
+        receive = row.HasField("receive_time")
+        columns["ts_recv"].append(_nanos(row.receive_time, f"{path}.receive_time", position) if receive else ABSENT)
         columns["sequence"].append(row.sequence if row.HasField("sequence") else ABSENT)
         for name in _DECIMALS[kind]:
             columns[name].append(_decimal(row, name, path))
@@ -81,14 +81,14 @@ def _decimal(row: Any, name: str, path: str) -> int:
     return parse_decimal(text, f"{path}.{name}")
 
 
-def _nanos(time: Timestamp, field: str) -> int:
+def _nanos(time: Timestamp, field: str, position: int) -> int:
     nanos = time.seconds * NANOS + time.nanos
     if not 0 <= nanos < ABSENT:
         raise MarketDataError(
             reasons.ERROR_REASON_TIME_OUT_OF_RANGE,
-            f"{field}: {time.ToJsonString()} is not a time between 1970 and 2262.",
+            f"{field}: {nanos} ns after 1970-01-01T00:00:00Z is not a time between 1970 and 2262.",
             field=field,
-            row=0,
+            row=position,
             value=nanos,
         )
     return nanos

@@ -26,7 +26,9 @@ async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGene
     """Open what query needs."""
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     async with connect(settings.nats_url, token, "mda-query") as client, background_tasks() as tasks:
-        servicer = QueryServicer(Hubs(client, QuerySettings().ring_bytes, tasks), draining)
+        hubs = Hubs(client, QuerySettings().ring_bytes, tasks)
+        tasks.create_task(hubs.discover())
+        servicer = QueryServicer(hubs, draining)
         yield [Endpoint(_SERVICE, servicer, raw_responses=_STREAMS)]
 
 

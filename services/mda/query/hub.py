@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -12,7 +13,8 @@ import structlog
 from nats.aio.client import Client
 from opentelemetry import propagate, trace
 
-from marketdata.columns import Batch, Kind
+from marketdata.columns import Batch, Kind, field_tag, varint
+from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.cursor import Cursor, decode_cursor
 from mda.market.errors import MarketDataError, unknown_dataset
@@ -21,11 +23,13 @@ from mda.query.latest import LatestRows, split
 from mda.query.ring import ReadEntry, Ring, read_entry
 from mda.runtime.telemetry import LAG
 from mda.tape.checkpoint import Checkpoints
-from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
+from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds, list_datasets
 
 _CHECKPOINT_S: Final = 10.0
 _TICK_S: Final = 0.5
+_CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stream's response
 _READY_S: Final = 8.0
+_DISCOVER_S: Final = 2.0
 _LOG: Final = structlog.stdlib.get_logger("mda.query")
 _TRACER: Final = trace.get_tracer("mda")
 
@@ -74,6 +78,7 @@ class Hub:
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
+        self._tail = (-1, b"")
 
     async def open(self) -> None:
         """Take the newest checkpoint, so that `run` can go on from there.
@@ -171,6 +176,13 @@ class Hub:
         """Return the token for the place after an entry."""
         return Cursor(self.epoch, sequence).encode(self.dataset)
 
+    def tail(self, sequence: int) -> bytes:
+        """Return the cursor after an entry as field 2 of a message. Readers ask for few places, many times."""
+        if self._tail[0] != sequence:
+            token = self.cursor(sequence).encode()
+            self._tail = (sequence, _CURSOR_TAG + varint(len(token)) + token)
+        return self._tail[1]
+
     async def find_symbols(self, symbols: Sequence[str]) -> list[int | None]:
         """Return the id of each symbol, None where there is no such symbol."""
         found = [self.directory.find(symbol) for symbol in symbols]
@@ -261,6 +273,11 @@ class Hubs:
         MarketDataError
             UNKNOWN_DATASET; TAPE_UNAVAILABLE.
         """
+        hub = await self._hub(dataset)
+        await hub.ready()
+        return hub
+
+    async def _hub(self, dataset: str) -> Hub:
         async with self._lock:
             hub = self._open.get(dataset)
             if hub is None:
@@ -269,5 +286,15 @@ class Hubs:
                 self._open[dataset] = hub
                 self._tasks.create_task(hub.run())
                 self._tasks.create_task(hub.tick())
-        await hub.ready()
-        return hub
+            return hub
+
+    async def discover(self) -> None:
+        """Open every dataset that there is, and those to come, for ever.
+
+        So a hub has followed its tape, and written checkpoints, before anybody asks.
+        """
+        while True:
+            with contextlib.suppress(MarketDataError):  # the tape does not answer: next time
+                for dataset in await list_datasets(self._client):
+                    await self._hub(dataset)
+            await asyncio.sleep(_DISCOVER_S)

@@ -35,10 +35,17 @@ class LatestRows:
             return
         ids = batch["instrument_id"]
         self._grow(int(ids.max()) + 1)
+        rows: NDArray[np.intp] | slice = slice(None)
+        if batch.rows > len(self._present):
+            # Many rows of few instruments: find the last of each, and copy those alone.
+            last = np.full(len(self._present), -1, dtype=np.intp)
+            last[ids] = np.arange(batch.rows)
+            rows = last[last >= 0]
+            ids = ids[rows]
         # Where an id is there several times, NumPy lets the last one win.
         self._present[ids] = True
         for name, values in self._columns.items():
-            values[ids] = batch[name]
+            values[ids] = batch[name][rows]
 
     def take(self, ids: Iterable[int] | None) -> Batch | None:
         """Return the latest rows of some instruments, in their order, or of all, by id.

@@ -11,12 +11,27 @@ from mda.tape.payload import decode_payload, encode_payload
 from mda.tape.tape import StoredEntry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
-    """Bytes that are ready to send, and how many rows they hold."""
+    """The rows of one entry that some readers want, ready to send.
+
+    Attributes
+    ----------
+    data
+        The rows, as field 1 of a message.
+    rows
+        How many.
+    """
 
     data: bytes
     rows: int
+    _message: bytes = b""
+
+    def message(self, tail: bytes) -> bytes:
+        """Return the message of these rows alone; `tail` is the same for every reader."""
+        if not self._message:
+            self._message = self.data + tail
+        return self._message
 
 
 @dataclass(slots=True)

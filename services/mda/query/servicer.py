@@ -29,7 +29,6 @@ from mda.query.symbols import split_symbols, start_position
 from mda.runtime.errors import status_of
 from mda.runtime.identity import while_token_lives
 from mda.runtime.interceptors import check_request
-from mda.runtime.telemetry import BYTES, ROWS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -103,16 +102,11 @@ class QueryServicer:
 
     async def _pump(self, stream: Stream, context: Context) -> None:
         """Write a stream's messages until it ends."""
-        rows, size = ROWS.labels("out", stream.hub.dataset), BYTES.labels("out", stream.hub.dataset)
         drain = asyncio.create_task(self._close_on_drain(stream))
-        told = 0
         try:
             async with aclosing(stream.messages()) as messages:
                 async for data in messages:
                     await context.write(data)
-                    size.inc(len(data))
-                    rows.inc(stream.delivered_rows - told)
-                    told = stream.delivered_rows
         finally:
             drain.cancel()
 

@@ -15,12 +15,12 @@ from mda.market.errors import MarketDataError
 from mda.market.rows import timestamp
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
+from mda.runtime.telemetry import BYTES, ROWS
 
 MAX_WRITE_BYTES: Final = 1 << 20
 """Entries are joined into one message up to this size; one entry may be larger."""
 
 _ENTRIES_AT_ONCE: Final = 256
-_CURSOR_TAG: Final = b"\x12"  # field 2, length-delimited, in every response of a stream
 
 
 class Stream:
@@ -57,6 +57,10 @@ class Stream:
         self._sent_s = time.monotonic()
         self._silent = False
         self._error: MarketDataError | None = None
+        self._sent_bytes = BYTES.labels("out", hub.dataset)
+        self._sent_rows = ROWS.labels("out", hub.dataset)
+        self._unreported_bytes = 0
+        self._reported_rows = 0
         self.delivered_rows = 0
 
     def wake(self) -> None:
@@ -65,6 +69,7 @@ class Stream:
 
     def tick(self, now_s: float) -> None:
         """Note the time, in seconds on the monotonic clock."""
+        self._report()
         if now_s - self._sent_s >= self._heartbeat_s:
             self._silent = True
             self._woken.set()
@@ -100,6 +105,7 @@ class Stream:
             raise self._error
         finally:
             self.hub.remove(self)
+            self._report()
 
     @property
     def cursor(self) -> str:
@@ -119,6 +125,11 @@ class Stream:
 
     def _next(self, entries: Sequence[ReadEntry]) -> bytes:
         """Move over entries and return their message; empty if none of their rows is wanted."""
+        if len(entries) == 1:  # a reader that keeps up: the message is the same for all who want the same
+            piece = self._piece(entries[0])
+            self.position = entries[0].sequence
+            self.delivered_rows += piece.rows
+            return piece.message(self.hub.tail(self.position)) if piece.rows else b""
         data: list[bytes] = []
         size = 0
         for entry in entries:
@@ -130,10 +141,7 @@ class Stream:
                 data.append(piece.data)
                 size += len(piece.data)
                 self.delivered_rows += piece.rows
-        if not data:
-            return b""
-        token = self.cursor.encode()
-        return b"".join((*data, _CURSOR_TAG, bytes((len(token),)), token))
+        return b"".join((*data, self.hub.tail(self.position))) if data else b""
 
     def _watermark(self) -> Watermark:
         return Watermark(
@@ -146,7 +154,14 @@ class Stream:
     def _sent(self, data: bytes) -> bytes:
         self._sent_s = time.monotonic()
         self._silent = False
+        self._unreported_bytes += len(data)
         return data
+
+    def _report(self) -> None:
+        """Count what was sent since the last time: not at each message, which would cost more than the message."""
+        self._sent_bytes.inc(self._unreported_bytes)
+        self._sent_rows.inc(self.delivered_rows - self._reported_rows)
+        self._unreported_bytes, self._reported_rows = 0, self.delivered_rows
 
 
 def serialize(message: Message) -> bytes:

@@ -45,6 +45,8 @@ CATALOG: Final[Mapping[ErrorReason, grpc.StatusCode]] = {
 
 def status_code(error: MarketDataError) -> grpc.StatusCode:
     """Return the gRPC status code of an error."""
+    if error.reason == reasons.ERROR_REASON_UNKNOWN_INSTRUMENT and "row" in error.metadata:
+        return _C.INVALID_ARGUMENT  # in published rows, as the contract says
     return CATALOG[error.reason]
 
 

@@ -97,6 +97,7 @@ class TokenVerifier:
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_s = float("-inf")
+        self._tried_s = float("-inf")
         self._lock = asyncio.Lock()
         self._verified: OrderedDict[str, Principal] = OrderedDict()
 
@@ -126,8 +127,8 @@ class TokenVerifier:
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
         async with self._lock:
-            waited = self._clock() - self._fetched_s > _REFETCH_S
-            if self._stale() or (key_id not in self._keys and waited):
+            waited = self._clock() - self._tried_s > _REFETCH_S
+            if waited and (self._stale() or key_id not in self._keys):
                 await self._refresh()
         key = self._keys.get(key_id)
         if key is None:
@@ -138,8 +139,9 @@ class TokenVerifier:
         try:
             document = json.loads(await self._fetch_jwks())
             keys = {entry["kid"]: jwt.PyJWK(entry, algorithm=_ALGORITHM) for entry in document["keys"]}
-        except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
+        except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
             if self._keys:  # the last good keys serve until the issuer is back
+                self._tried_s = self._clock()  # calls do not stand in line for an issuer that is down
                 return
             raise MarketDataError(
                 reasons.ERROR_REASON_ISSUER_UNAVAILABLE,
@@ -149,7 +151,7 @@ class TokenVerifier:
         if keys.keys() != self._keys.keys():
             self._verified.clear()
         self._keys = keys
-        self._fetched_s = self._clock()
+        self._fetched_s = self._tried_s = self._clock()
 
     def _check(self, token: str, key: jwt.PyJWK) -> Principal:
         try:

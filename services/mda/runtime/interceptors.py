@@ -93,7 +93,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return await self._answer(call, request, context, metadata, request_id)
         except MarketDataError as error:
             code = status_code(error)
-            _LOG.info("refused", reason=error.reason_name, code=code.name, problem=error.message)
             await abort(context, error)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
@@ -118,7 +117,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await self._authorize(call.method, metadata)
             check_request(request)
             return await call.behaviour(request, context)
-        except (MarketDataError, asyncio.CancelledError, grpc.aio.AbortError):
+        except MarketDataError as error:  # logged here, within the span
+            code = status_code(error).name
+            _LOG.info("refused", reason=error.reason_name, code=code, problem=error.message)
+            raise
+        except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
             if context.cancelled():  # a write to a reader that has gone

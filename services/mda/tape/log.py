@@ -26,6 +26,7 @@ _WRONG_LAST_SEQUENCE: Final = 10071
 _STREAM_FULL: Final = frozenset({10077, 10054, 10047})
 """JetStream's codes for: a limit of the stream; of the account; of the server."""
 
+_LIST_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 1.0
 """A follower looks by itself this often, in seconds: live messages may be lost."""
 
@@ -229,6 +230,25 @@ class Log:
             records.append(_record(message))
             if one:
                 return records
+
+
+async def list_streams(client: Client, subjects: str) -> list[str]:
+    """Return the names of the streams that hold any of some subjects.
+
+    Raises
+    ------
+    MarketDataError
+        TAPE_UNAVAILABLE.
+    """
+    names: list[str] = []
+    while True:
+        query = json.dumps({"subject": subjects, "offset": len(names)}).encode()
+        with _of_the_contract(""):
+            answer = json.loads((await client.request("$JS.API.STREAM.NAMES", query, timeout=_LIST_TIMEOUT_S)).data)
+        page = answer.get("streams") or []
+        names += page
+        if not page or len(names) >= answer.get("total", 0):
+            return names
 
 
 async def _woken(wake: asyncio.Event) -> bool:

@@ -7,22 +7,22 @@ stands, and several payloads one after the other are one message.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Final
 
-from marketdata.columns import Batch, concatenate, fill_message, from_message
+from marketdata.columns import Batch, concatenate, encode, field_tag, from_message
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.wire import view
 
 _RESPONSE: Final = view(SubscribeResponse)
+_BATCHES: Final = field_tag(SubscribeResponse, "batches")
+_SNAPSHOT: Final = field_tag(SubscribeResponse, "snapshot")
 
 
 def encode_payload(batches: Iterable[Batch]) -> bytes:
     """Return the payload of batches; neighbours of one kind become one."""
-    response = _RESPONSE()
-    for batch in merge_neighbours(batches):
-        fill_message(response.batches.add(), batch)
-    return response.SerializeToString()
+    parts = (encode(batch).within(_BATCHES).parts for batch in merge_neighbours(batches))
+    return b"".join(chain.from_iterable(parts))
 
 
 def decode_payload(payload: bytes) -> list[Batch]:
@@ -37,6 +37,4 @@ def merge_neighbours(batches: Iterable[Batch]) -> list[Batch]:
 
 def encode_snapshot(batch: Batch) -> bytes:
     """Return a `SubscribeResponse` that holds a batch as snapshot."""
-    response = _RESPONSE()
-    fill_message(response.snapshot.add(), batch)
-    return response.SerializeToString()
+    return b"".join(encode(batch).within(_SNAPSHOT).parts)

@@ -12,8 +12,9 @@ from opentelemetry import propagate
 from marketdata.ingestion.v1.ingestion_service_pb2 import PutInstrumentsResponse
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.instruments import Directory
-from mda.tape.log import Log, Record
+from mda.tape.log import Log, Record, list_streams
 
+_STREAM_PREFIX: Final = "TAPE_"
 _FIRST: Final = "Mda-First"
 _LAST: Final = "Mda-Last"
 _INSTRUMENTS: Final = "Mda-Instruments"
@@ -92,7 +93,7 @@ class Tape:
     def __init__(self, client: Client, dataset: str) -> None:
         self.dataset = dataset
         self._prefix = f"tape.{_token(dataset)}"
-        self._log = Log(client, f"TAPE_{_token(dataset)}", f"{self._prefix}.>")
+        self._log = Log(client, f"{_STREAM_PREFIX}{_token(dataset)}", f"{self._prefix}.>")
 
     async def create(self, retention: Retention) -> None:
         """Make the tape, if it is not there."""
@@ -153,6 +154,18 @@ class TapeBounds:
     epoch: int
     first: int
     last: int
+
+
+async def list_datasets(client: Client) -> list[str]:
+    """Return the datasets that have a tape, in order of name.
+
+    Raises
+    ------
+    MarketDataError
+        TAPE_UNAVAILABLE.
+    """
+    streams = await list_streams(client, "tape.>")
+    return sorted(name.removeprefix(_STREAM_PREFIX).replace("~", ".") for name in streams)
 
 
 class InstrumentLog:

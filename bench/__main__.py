@@ -1,0 +1,45 @@
+"""`python -m bench`: all measurements, or those that are named."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+import uvloop
+
+from bench import codec, fanout, latency, publish
+from bench.report import Report
+from bench.stack import put_instruments, running_stack
+
+_NAMES = ("codec", "publish", "latency", "fanout")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)}; all where none is named")
+    parser.add_argument("--output", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(_NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    names = arguments.names or _NAMES
+    report = Report()
+    if "codec" in names:
+        codec.run(report)
+    if set(names) - {"codec"}:
+        _with_stack(names, report)
+    report.print()
+    report.write(arguments.output)
+
+
+def _with_stack(names: list[str] | tuple[str, ...], report: Report) -> None:
+    with running_stack() as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(put_instruments(running))
+        for module in (publish, latency, fanout):
+            if module.__name__.removeprefix("bench.") in names:
+                runner.run(module.run(running, report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Publishing with durable acknowledgements: through the gateway, past it, and JetStream alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from nats.js import api
+
+from bench.report import Report
+from bench.stack import DATASET, Running, quotes
+from marketdata.publisher import Publisher
+from mda.tape.payload import encode_payload
+
+_SIZES: Final = (100, 1_000, 6_400, 20_000)
+_SECONDS: Final = 4.0
+
+
+async def run(running: Running, report: Report) -> None:
+    """Measure each batch size."""
+    for rows in _SIZES:
+        bare = await _jetstream(running, rows)
+        group = f"publish durable, batches of {rows:,}"
+        report.add(group, "JetStream alone, one at a time", bare, "M rows/s")
+        report.add(group, "past the gateway", await _publish(running, rows, gateway=False), "M rows/s", bare)
+        report.add(group, "through the gateway", await _publish(running, rows, gateway=True), "M rows/s", bare)
+
+
+async def _publish(running: Running, rows: int, *, gateway: bool) -> float:
+    batch = quotes(rows, time.time_ns() - 1_000_000_000)
+    async with running.channel("ingestion", gateway=gateway) as (channel, tokens):
+        name = f"bench-{rows}-{gateway}"
+        async with Publisher.open(channel, tokens, DATASET, name) as publisher:
+            started = time.perf_counter()
+            while time.perf_counter() - started < _SECONDS:
+                await publisher.publish(batch)
+            await publisher.flush()
+            return publisher.acknowledged_rows / (time.perf_counter() - started) / 1e6
+
+
+async def _jetstream(running: Running, rows: int) -> float:
+    payload = encode_payload([quotes(rows, 0)])
+    async with running.nats() as client:
+        jetstream = client.jetstream()
+        config = api.StreamConfig(name="BARE", subjects=["bare"], storage=api.StorageType.FILE)
+        await jetstream.add_stream(config)
+        try:
+            count = 0
+            started = time.perf_counter()
+            while time.perf_counter() - started < _SECONDS:
+                await jetstream.publish("bare", payload)
+                count += 1
+            return count * rows / (time.perf_counter() - started) / 1e6
+        finally:
+            await jetstream.delete_stream("BARE")

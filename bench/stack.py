@@ -1,0 +1,121 @@
+"""A stack of its own for the measurements, and connections to it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import numpy as np
+from nats.aio.client import Client as Nats
+
+from marketdata.client import Client
+from marketdata.columns import COLUMNS, Batch, Kind, make_batch
+from marketdata.tokens import TokenSource
+from marketdata.v1.instrument_pb2 import Instrument
+
+DATASET: Final = "BENCH"
+INSTRUMENTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running stack.
+
+    Attributes
+    ----------
+    state
+        As `state.json` has it.
+    secrets
+        Its API key and NATS's token.
+    """
+
+    state: dict[str, Any]
+    secrets: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        """The gateway's address."""
+        return self.state["url"]
+
+    def target(self, service: str) -> str:
+        """Return the address of a service, past the gateway."""
+        return f"127.0.0.1:{self.state['ports'][service]}"
+
+    def pid(self, process: str) -> int:
+        """Return a process's id."""
+        return next(entry["pid"] for entry in self.state["processes"] if entry["name"] == process)
+
+    @asynccontextmanager
+    async def nats(self) -> AsyncGenerator[Nats]:
+        """Connect to NATS itself."""
+        client = Nats()
+        await client.connect(f"nats://{self.target('nats')}", token=self.secrets["nats_token"])
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[Client]:
+        """Connect through the gateway."""
+        async with Client.connect(self.url, self.secrets["api_key"]) as client:
+            yield client
+
+    @asynccontextmanager
+    async def channel(self, service: str, *, gateway: bool) -> AsyncGenerator[tuple[grpc.aio.Channel, TokenSource]]:
+        """Open a channel, through the gateway or straight to a service, and a source of tokens."""
+        through = grpc.aio.insecure_channel(self.url.removeprefix("http://"))
+        channel = through if gateway else grpc.aio.insecure_channel(self.target(service))
+        async with through, channel:
+            yield channel, TokenSource(through, self.secrets["api_key"])
+
+
+@contextmanager
+def running_stack() -> Generator[Running]:
+    """Run a stack without the synthetic feed, in a folder that is deleted after."""
+    mda = str(Path(sys.executable).with_name("mda"))
+    with tempfile.TemporaryDirectory(prefix="mda-bench-") as folder:
+        ports = ["--port", str(free_port()), "--tls-port", str(free_port())]
+        subprocess.run([mda, "up", "--detach", "--no-feed", "--data", folder, *ports], check=True)
+        try:
+            read = (json.loads((Path(folder) / name).read_text()) for name in ("state.json", "secrets.json"))
+            yield Running(*read)
+        finally:
+            subprocess.run([mda, "down", "--data", folder], check=True)
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def put_instruments(running: Running) -> None:
+    """Make the dataset."""
+    async with running.client() as client:
+        await client.put_instruments(DATASET, [Instrument(symbol=f"B{i}") for i in range(INSTRUMENTS)])
+
+
+def quotes(rows: int, start_ns: int) -> Batch:
+    """Return quotes in all columns but verdicts: 60 bytes a row."""
+    random = np.random.default_rng(1)
+    bid = random.integers(100, 200, rows) * 1_000_000_000
+    columns = {column.name: np.arange(rows) for column in COLUMNS[Kind.QUOTE] if column.name != "verdicts"}
+    columns |= {
+        "instrument_id": np.arange(rows) % INSTRUMENTS + 1,
+        "ts_event": start_ns + np.arange(rows),
+        "ts_recv": start_ns + np.arange(rows),
+        "bid_price": bid,
+        "ask_price": bid + 1_000_000_000,
+    }
+    return make_batch(Kind.QUOTE, columns)

@@ -1,0 +1,61 @@
+"""Every method of every service has an access rule."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from echo_service import SERVICE
+
+from marketdata.auth.v1 import auth_service_pb2
+from marketdata.v1.access_pb2 import Access
+from mda.runtime.access import access_rules
+from mda.runtime.server import API_FILES
+
+RULES = access_rules(*API_FILES)
+METHODS = [
+    (f"/{service.full_name}/{method.name}", method)
+    for file in API_FILES
+    for service in file.services_by_name.values()
+    for method in service.methods
+]
+
+
+@pytest.mark.parametrize(("path", "method"), METHODS, ids=[path for path, _ in METHODS])
+def test_a_method_has_a_rule(path: str, method: Any) -> None:
+    rule = RULES[path]
+    assert rule.public or re.fullmatch(r"[a-z]+:[a-z]+", rule.scope)
+
+
+def test_there_are_rules_for_methods_only() -> None:
+    assert set(RULES) == {path for path, _ in METHODS}
+
+
+def test_every_service_of_the_contract_is_served() -> None:
+    protos = Path(__file__).parents[2] / "protos/marketdata"
+    named = {
+        f"{re.search(r'^package (.+);', text, re.MULTILINE)[1]}.{name}"  # type: ignore[index]
+        for text in (path.read_text(encoding="utf-8") for path in protos.rglob("*.proto"))
+        for name in re.findall(r"^service (\w+)", text, re.MULTILINE)
+    }
+    assert named == {service.full_name for file in API_FILES for service in file.services_by_name.values()}
+
+
+def test_only_the_token_and_its_keys_are_public() -> None:
+    assert {path for path, rule in RULES.items() if rule.public} == {
+        "/marketdata.auth.v1.AuthService/Token",
+        "/marketdata.auth.v1.AuthService/GetJwks",
+    }
+
+
+def test_what_is_published_needs_a_scope_to_publish() -> None:
+    assert RULES["/marketdata.ingestion.v1.IngestionService/Publish"] == Access(scope="quotes:publish")
+    assert RULES["/marketdata.query.v1.QueryService/Subscribe"] == Access(scope="quotes:read")
+
+
+def test_a_method_without_the_option_has_no_rule() -> None:
+    assert access_rules(SERVICE.file) == {}
+    assert access_rules() == {}
+    assert len(access_rules(auth_service_pb2.DESCRIPTOR)) == 2
