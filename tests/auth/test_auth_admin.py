@@ -41,6 +41,11 @@ def test_a_known_client_becomes_as_said_and_keeps_its_id(store: Store, stored: C
     assert store.list_clients() == [changed]
 
 
+def test_scopes_and_datasets_are_sorted(store: Store) -> None:
+    client = ensure_client(store, "desk", Tier.PRO, "hgfedcbah", datasets="HGFEDCBAH")
+    assert (client.scopes, client.datasets) == (tuple("abcdefgh"), tuple("ABCDEFGH"))
+
+
 def test_datasets_not_named_stay(store: Store) -> None:
     ensure_client(store, "desk", Tier.PRO, ["a"], datasets=["SIM"])
     assert ensure_client(store, "desk", Tier.PRO, ["a"]).datasets == ("SIM",)
