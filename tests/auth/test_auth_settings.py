@@ -22,7 +22,6 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults() -> None:
     settings = AuthSettings()
     assert settings.database_url.get_secret_value() == "sqlite:///.mda/auth.db"
-    assert (settings.issuer, settings.audience) == ("https://auth.marketdata.local", "marketdata")
     assert settings.token_ttl == timedelta(seconds=900)
 
 
@@ -41,8 +40,6 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("TOKEN_TTL_S", "59"),
         ("TOKEN_TTL_S", "3601"),
-        ("ISSUER", ""),
-        ("AUDIENCE", "a b"),
         ("DATABASE_POOL_SIZE", "0"),
         ("DATABASE_TIMEOUT_S", "0"),
         ("JWKS_MAX_AGE_S", "0"),
@@ -60,7 +57,7 @@ def test_out_of_bounds(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        AuthSettings().__setattr__("issuer", "x")
+        AuthSettings().__setattr__("token_ttl_s", 60)
 
 
 def test_the_clock_is_aware_and_in_utc() -> None:

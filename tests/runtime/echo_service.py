@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -102,6 +103,11 @@ class Echo:
                     await asyncio.Event().wait()
                 finally:
                     self.hanging -= 1
+            case "stubborn":
+                self.hanging += 1
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                await context.write(request)
             case "flood":
                 while True:
                     await context.write(Instrument(description="x" * 250))

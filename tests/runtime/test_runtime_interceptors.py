@@ -211,6 +211,16 @@ async def test_unary_calls_are_timed(public: Caller) -> None:
     await eventually(lambda: REGISTRY.get_sample_value("mda_grpc_call_seconds_count", labels) == before + 1)
 
 
+async def test_a_write_to_a_reader_that_has_gone_is_no_defect(public: Caller) -> None:
+    before = counted("OneMany", C.CANCELLED)
+    with capture_logs() as logs:
+        call = public.call("OneMany", told("stubborn"))
+        await eventually(lambda: public.echo.hanging == 1)
+        call.cancel()
+        await eventually(lambda: counted("OneMany", C.CANCELLED) == before + 1)
+    assert [entry for entry in logs if entry["event"] == "defect"] == []
+
+
 async def test_a_reader_that_goes_away_is_no_defect(public: Caller) -> None:
     before = counted("OneMany", C.CANCELLED)
     with capture_logs() as logs:

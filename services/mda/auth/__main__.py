@@ -22,12 +22,13 @@ _SERVICE = auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"]
 
 
 @asynccontextmanager
-async def build(settings: AuthSettings, _draining: asyncio.Event) -> AsyncGenerator[Sequence[Endpoint]]:
+async def build(common: ServiceSettings, _draining: asyncio.Event) -> AsyncGenerator[Sequence[Endpoint]]:
     """Open what auth needs."""
+    settings = AuthSettings()
     store = await asyncio.to_thread(open_store, settings)
     try:
         keys = await asyncio.to_thread(open_key_set, store)
-        issuer = TokenIssuer(keys, issuer=settings.issuer, audience=settings.audience, ttl=settings.token_ttl)
+        issuer = TokenIssuer(keys, issuer=common.issuer, audience=common.audience, ttl=settings.token_ttl)
         yield [Endpoint(_SERVICE, AuthServicer(TokenEndpoint(store, issuer), keys, settings.jwks_max_age_s))]
     finally:
         store.close()
@@ -35,7 +36,8 @@ async def build(settings: AuthSettings, _draining: asyncio.Event) -> AsyncGenera
 
 def main() -> None:
     """Run the service."""
-    run_service("auth", ServiceSettings(), partial(build, AuthSettings()), verifies_tokens=False)
+    settings = ServiceSettings()
+    run_service("auth", settings, partial(build, settings), verifies_tokens=False)
 
 
 if __name__ == "__main__":

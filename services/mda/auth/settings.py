@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mda.auth.engine import checked_url
-
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
 class AuthSettings(BaseSettings):
@@ -24,10 +22,6 @@ class AuthSettings(BaseSettings):
     """The most database connections at a time."""
     database_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long to wait for a connection or a lock, in seconds."""
-    issuer: _Name = "https://auth.marketdata.local"
-    """Who issues the tokens (`iss`)."""
-    audience: _Name = "marketdata"
-    """Whom the tokens are for (`aud`)."""
     token_ttl_s: Annotated[int, Field(ge=60, le=3600)] = 900
     """How long a token lives, in seconds."""
     jwks_max_age_s: Annotated[int, Field(ge=1, le=86400)] = 300

@@ -45,7 +45,7 @@ def doctor(data: DataOption = Path(".mda")) -> None:
     """Check this machine and the stack on it. Exits with 1 if something is wrong."""
     folder = Folder(data.absolute())
     findings = [*_machine(folder), *asyncio.run(_stack(folder))]
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         mark = "[green]ok[/]   " if finding.problem is None else "[red]wrong[/]"
         console.print(f"{mark} {finding.what}" + (f": {finding.problem}" if finding.problem else ""))

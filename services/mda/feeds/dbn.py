@@ -24,7 +24,7 @@ ROWS_AT_ONCE: Final = 10_000
 
 _PRELUDE_BYTES: Final = 8
 _LENGTH_UNIT: Final = 4
-_CHUNK_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 16
 _UNDEFINED_SIZE: Final = np.iinfo(np.uint32).max
 _UNDEFINED_TIME: Final = np.iinfo(np.uint64).max
 _SPREADS: Final = frozenset("SMT")  # future spread, mixed spread, option spread

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from opentelemetry.context import Context
 
 from marketdata.columns import MAX_ROWS, Batch
 from mda.ingestion.datasets import Dataset
@@ -21,10 +22,20 @@ MAX_WAITING_ROWS: Final = 4 * MAX_ROWS
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A batch with its producer's number."""
+    """A batch with its producer's number.
+
+    Attributes
+    ----------
+    number, batch
+        The two.
+    trace
+        The trace that it belongs to, where the group that it joins is made durable in
+        another task than its caller's.
+    """
 
     number: int
     batch: Batch
+    trace: Context | None = None
 
 
 class CommitQueue:

@@ -6,6 +6,8 @@ import asyncio
 import secrets
 from dataclasses import dataclass
 
+from opentelemetry.context import Context, attach, detach, get_current
+
 from marketdata.columns import Batch
 from mda.ingestion.appender import Appender
 from mda.ingestion.commit import CommitQueue, Numbered, prepare
@@ -53,7 +55,7 @@ class RowPublisher:
         future = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            await self._queue.put(Numbered(number, batch))
+            await self._queue.put(Numbered(number, batch, get_current()))
             return await future
         finally:
             self._waiting.pop(number, None)
@@ -65,14 +67,21 @@ class RowPublisher:
             try:
                 prepared = prepare(self._dataset, [item.batch for item in group])
                 version = self._dataset.directory.version
-                sequence = await self._appender.append(
-                    Entry(group[0].number, group[-1].number, version, prepared.payload)
-                )
+                entry = Entry(group[0].number, group[-1].number, version, prepared.payload)
+                sequence = await self._append(entry, group[0].trace)
             except MarketDataError as error:
                 self._resolve(group, error)
                 continue
             for item, flagged in zip(group, prepared.flagged_rows, strict=True):
                 self._settle(item.number, Published(sequence, flagged))
+
+    async def _append(self, entry: Entry, trace: Context | None) -> int:
+        """Append an entry, in the trace of the first call of its group."""
+        token = attach(trace or Context())
+        try:
+            return await self._appender.append(entry)
+        finally:
+            detach(token)
 
     def _resolve(self, group: list[Numbered], error: MarketDataError) -> None:
         for item in group:

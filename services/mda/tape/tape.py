@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
-from opentelemetry import propagate
+from opentelemetry import propagate, trace
 
 from marketdata.ingestion.v1.ingestion_service_pb2 import PutInstrumentsResponse
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.instruments import Directory
 from mda.tape.log import Log, Record, list_streams
 
+_TRACER: Final = trace.get_tracer("mda")
 _STREAM_PREFIX: Final = "TAPE_"
 _FIRST: Final = "Mda-First"
 _LAST: Final = "Mda-Last"
@@ -117,8 +118,10 @@ class Tape:
             _LAST: str(entry.last_number),
             _INSTRUMENTS: str(entry.instruments_version),
         }
-        propagate.inject(headers)
-        return await self._log.append(self._subject(producer), entry.payload, headers, expected)
+        with _TRACER.start_as_current_span("tape append", kind=trace.SpanKind.PRODUCER) as span:
+            span.set_attribute("mda.dataset", self.dataset)
+            propagate.inject(headers)
+            return await self._log.append(self._subject(producer), entry.payload, headers, expected)
 
     async def newest_of(self, producer: str) -> StoredEntry | None:
         """Return a producer's newest entry; None if it has none."""
