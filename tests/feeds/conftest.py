@@ -53,11 +53,11 @@ def nats_url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest_asyncio.fixture
-async def api(tmp_path: Path, nats_url: str) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     """Auth and ingestion at one address, as the gateway would show them."""
-    auth = AuthSettings.model_validate({"database_url": f"sqlite:///{tmp_path / 'auth.db'}"})
+    monkeypatch.setenv("MDA_AUTH_DATABASE_URL", f"sqlite:///{tmp_path / 'auth.db'}")
     settings = ServiceSettings.model_validate({"nats_url": nats_url})
-    store = open_store(auth)
+    store = open_store(AuthSettings())
     key = create_api_key(
         store, ensure_client(store, "sim", Tier.PRO, ["quotes:publish", "quotes:read", "instruments:write"])
     )
@@ -69,7 +69,7 @@ async def api(tmp_path: Path, nats_url: str) -> AsyncIterator[Api]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             return (await AuthServiceStub(channel).GetJwks(GetJwksRequest())).data
 
-    async with build_auth(auth, draining) as first, build_ingestion(settings, draining) as second:
+    async with build_auth(settings, draining) as first, build_ingestion(settings, draining) as second:
         verifier = TokenVerifier(fetch_jwks, settings.issuer, settings.audience)
         server = grpc.aio.server(interceptors=[CallInterceptor(access_rules(*API_FILES), verifier)])
         server.add_generic_rpc_handlers(tuple(endpoint.handler() for endpoint in (*first, *second)))

@@ -59,6 +59,11 @@ def load(part: str, /, **values: Any) -> Any:
     return content
 
 
+def text(part: str) -> str:
+    """Return the text of a part that is no YAML; its name is relative to the folder of the parts."""
+    return (folder() / part).read_text()
+
+
 def names(directory: str) -> list[str]:
     """Return the names of the parts in a directory, in order."""
     return [f"{directory}/{path.stem}" for path in sorted((folder() / directory).glob("*.yaml"))]

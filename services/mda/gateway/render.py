@@ -12,6 +12,7 @@ from mda.gateway.replies import replies
 from mda.gateway.routes import policies, route_table
 from mda.gateway.sds import SDS_FILE, dump, write_file, write_sds
 from mda.gateway.settings import GatewaySettings, Rate, Upstream
+from mda.gateway.strict import strict_fields_code
 
 _AUTH_SERVICE: Final = "marketdata.auth.v1.AuthService"
 _TOKEN_PATH: Final = f"/{_AUTH_SERVICE}/Token"
@@ -111,6 +112,7 @@ def _filters(settings: GatewaySettings) -> list[dict[str, Any]]:
         "filters/11-readyz": {
             "ready_clusters": {name: {"value": 1} for name in _upstreams(settings)},
         },
+        "filters/47-strict-fields": {"code": strict_fields_code()},
         "filters/50-transcoder": {"transcoder": _transcoder(settings)},
         "filters/70-jwt": {"issuer": settings.issuer, "audiences": [settings.audience]},
         "filters/80-rbac": {"policies": policies(settings)},

@@ -124,7 +124,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
-            if context.cancelled():  # a write to a reader that has gone
+            if isinstance(error, grpc.aio.InternalError):  # a write to a reader that has gone
                 raise asyncio.CancelledError from error
             _LOG.exception("defect")
             raise MarketDataError(

@@ -1,0 +1,37 @@
+"""NATS for the tests of query: one for all, and one of a test's own to kill."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from mda.tape.connection import connect
+from tests.tape.nats_server import NatsServer
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(nats: NatsServer) -> AsyncIterator[Client]:
+    async with connect(nats.url, None, "tests") as connected:
+        yield connected
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """Give a server of the test's own, which it may kill."""
+    with NatsServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def own_client(own_nats: NatsServer) -> AsyncIterator[Client]:
+    async with connect(own_nats.url, None, "tests") as connected:
+        yield connected
