@@ -7,6 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# No deadline: machines that run tests are busy.
+settings.register_profile("mda", deadline=None, max_examples=50)
+settings.load_profile("mda")
 
 
 @pytest.fixture

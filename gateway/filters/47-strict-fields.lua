@@ -95,11 +95,8 @@ function envoy_on_request(handle)
   local text = body:getBytes(0, body:length())
   local _, unknown = walk(text, skip_space(text, 1), message, "", 0)
   if unknown == nil then return end
-  local field = string.gsub(string.sub(unknown, 1, 200), '[%c"\\\128-\255]', "?")
-  handle:respond(
-    {[":status"] = "400", ["content-type"] = "application/json"},
-    '{"code":3,"message":"' .. field .. ': there is no such field. Check its spelling against the API reference.",'
-      .. '"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"INVALID_FIELD","domain":"marketdata",'
-      .. '"metadata":{"field":"' .. field .. '","rule":"known"}}]}'
-  )
+  -- listeners/replies.yaml makes the answer of it.
+  local field = string.gsub(string.sub(unknown, 1, 200), "[%c\128-\255]", "?")
+  handle:streamInfo():dynamicMetadata():set("mda.strict", "field", field)
+  handle:respond({[":status"] = "400"}, field .. ": there is no such field. Check its spelling against the API reference.")
 end

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.instruments import Directory
-
-settings.register_profile("mda", deadline=None, max_examples=50)
-settings.load_profile("mda")
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def first_bad(batch: Batch, directory: Directory) -> Bad:
         instrument = directory.page(values["instrument_id"][row] - 1, 1)[0]
         return value == LEAST or (value <= 0 and not instrument.negative_prices)
 
-    bad = first("instrument_id", "UNKNOWN_INSTRUMENT", lambda _, value: not 1 <= value <= len(directory))
+    bad = first("instrument_id", "UNKNOWN_INSTRUMENT_ID", lambda _, value: not 1 <= value <= len(directory))
     bad = bad or first("ts_event", "TIME_OUT_OF_RANGE", lambda _, value: not 0 <= value <= NOW + MAX_AHEAD_NS)
     for column in PRICES[batch.kind] if not bad else ():
         bad = bad or first(column, "NOT_A_PRICE", no_price)
@@ -92,8 +92,8 @@ QUOTE = {"instrument_id": [1, 3], "ts_event": [NOW, NOW]}
 @pytest.mark.parametrize(
     ("kind", "columns", "reason", "field", "row"),
     [
-        (Kind.QUOTE, {"instrument_id": [1, 0]}, "UNKNOWN_INSTRUMENT", "batch.quotes.instrument_id", 1),
-        (Kind.QUOTE, {"instrument_id": [4, 1]}, "UNKNOWN_INSTRUMENT", "batch.quotes.instrument_id", 0),
+        (Kind.QUOTE, {"instrument_id": [1, 0]}, "UNKNOWN_INSTRUMENT_ID", "batch.quotes.instrument_id", 1),
+        (Kind.QUOTE, {"instrument_id": [4, 1]}, "UNKNOWN_INSTRUMENT_ID", "batch.quotes.instrument_id", 0),
         (Kind.QUOTE, {"ts_event": [NOW, -1]}, "TIME_OUT_OF_RANGE", "batch.quotes.ts_event", 1),
         (Kind.QUOTE, {"ts_event": [NOW + MAX_AHEAD_NS + 1, 0]}, "TIME_OUT_OF_RANGE", "batch.quotes.ts_event", 0),
         (Kind.QUOTE, {"bid_price": [0, 1]}, "NOT_A_PRICE", "batch.quotes.bid_price", 0),

@@ -31,7 +31,7 @@ ROWS = 5
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
     """Give a stack of this module's own: its processes die."""
-    running = start(tmp_path_factory.mktemp("kill"))
+    running = start(tmp_path_factory.mktemp("kill"), covered=False)
     try:
         yield running
     finally:

@@ -97,7 +97,7 @@ BAD: dict[str, tuple[bytes, str, str, str | None]] = {
     "an unknown instrument": (
         numbered(1, quotes(instrument_id=[1, 99])),
         "INVALID_ARGUMENT",
-        "UNKNOWN_INSTRUMENT",
+        "UNKNOWN_INSTRUMENT_ID",
         "batch.quotes.instrument_id",
     ),
     "a price below zero": (

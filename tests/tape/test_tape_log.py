@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from nats.aio.client import Client
@@ -180,12 +179,12 @@ async def test_what_the_server_refuses_is_unavailable(client: Client) -> None:
 
 
 @pytest.fixture
-async def many_streams(client: Client) -> AsyncIterator[list[str]]:
+async def many_streams(client: Client) -> list[str]:
     prefix = new_name("many")
     names = [f"LOG_{prefix}_{number:02}" for number in range(3)]
     for number, name in enumerate(names):
         await Log(client, name, f"{prefix}.{number}").create(max_bytes=1 << 20, replicas=1, keep_s=None)
-    yield [prefix, *names]
+    return [prefix, *names]
 
 
 async def test_streams_are_listed_by_subject(client: Client, many_streams: list[str]) -> None:

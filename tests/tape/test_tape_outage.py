@@ -145,6 +145,14 @@ async def test_the_connection_waits_while_its_token_is_refused(tmp_path: Path) -
         assert opened[0].is_closed
 
 
+async def test_a_connection_closes_while_nats_is_away(own_nats: NatsServer) -> None:
+    async with connect(own_nats.url, None, "tests") as client:
+        own_nats.kill()
+        await eventually(lambda: not client.is_connected)
+        await client.publish("nobody", b"waits")
+    assert client.is_closed
+
+
 async def test_the_connection_comes_back_by_itself(own_nats: NatsServer, own_client: Client) -> None:
     log = await _log(own_client)
     for number in range(3):

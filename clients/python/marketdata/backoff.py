@@ -7,11 +7,11 @@ from typing import Final
 
 _RANDOM: Final = random.SystemRandom()
 _FIRST_S: Final = 0.1
-_MOST_S: Final = 2.0
+_MOST_S: Final = 1.0
 
 
 class Backoff:
-    """Grows from 0.1 s to 2 s by doubling, with jitter, so that clients do not come back in step."""
+    """Grows from 0.1 s to 1 s by doubling, with jitter, so that clients do not come back in step."""
 
     def __init__(self) -> None:
         self._next_s = _FIRST_S

@@ -199,17 +199,30 @@ def make_batch(kind: Kind, columns: Mapping[str, ArrayLike]) -> Batch:
         If a required column is missing, or the lengths differ.
     KeyError
         If the kind has no such column.
+    ValueError
+        If a value does not fit the column's dtype: a fraction, or a number out of range.
     """
     known = {column.name: column for column in COLUMNS[kind]}
     if unknown := set(columns) - set(known):
         raise KeyError(f"{kind.name.lower()} batches have no column {min(unknown)!r}")
-    arrays = {name: np.ascontiguousarray(values, dtype=known[name].dtype) for name, values in columns.items()}
+    arrays = {name: _exact(name, values, known[name].dtype) for name, values in columns.items()}
     rows = len(arrays["instrument_id"]) if "instrument_id" in arrays else 0
     for column in known.values():
         values = arrays.get(column.name)
         if (values is None and column.required) or (values is not None and values.shape != (rows,)):
             raise ColumnError(f"{FIELDS[kind]}.{column.name}", rows, 0 if values is None else values.size)
     return Batch(kind, rows, arrays)
+
+
+def _exact(name: str, values: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
+    # NumPy checks Python's integers itself, but wraps those of arrays, and cuts fractions off.
+    with np.errstate(invalid="ignore"):
+        converted = np.ascontiguousarray(values, dtype)
+    if isinstance(values, np.ndarray) and values.dtype != dtype:
+        negative = dtype.kind == "u" and bool((values < 0).any())
+        if negative or bool((converted != values).any()):
+            raise ValueError(f"column {name}: a value does not fit {dtype.name}")
+    return converted
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

@@ -158,7 +158,7 @@ def _nats(stack: Stack, token: str) -> Spec:
     with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(
             f"listen: {HOST}:{port}\n"
-            f"authorization {{ token: {token} }}\n"
+            f'authorization {{ token: "{token}" }}\n'
             f"max_payload: {_MAX_PAYLOAD}\n"
             f"max_pending: {256 << 20}\n"
             # JetStream acknowledges before it syncs, unless it is told to sync first.

@@ -33,7 +33,11 @@ def replies() -> list[dict[str, Any]]:
 
 
 def _mappers(row: dict[str, Any]) -> list[dict[str, Any]]:
-    when = [_status(row["status"]), *([_refused(row["jwt"])] if "jwt" in row else [])]
+    when = [_status(row["status"])]
+    if "jwt" in row:
+        when.append(_refused(row["jwt"]))
+    if "strict" in row:
+        when.append(_noted("mda.strict", "field"))
     answer = {"status_code": row["answer"]} if "answer" in row else {}
     body = {"json_format": _rpc_status(row), "content_type": _JSON}
     text = {"text_format_source": {"inline_string": row["message"]}}
@@ -51,10 +55,15 @@ def _status(status: int) -> dict[str, Any]:
 
 def _refused(problem: str) -> dict[str, Any]:
     """Return what is true where the JWT filter refused: for this reason, or for any."""
+    return _noted("envoy.filters.http.jwt_authn", "fail", "message", value=problem)
+
+
+def _noted(name: str, *path: str, value: str = "") -> dict[str, Any]:
+    """Return what is true where a filter has noted a value in the metadata, or any."""
     matcher = {
-        "filter": "envoy.filters.http.jwt_authn",
-        "path": [{"key": "fail"}, {"key": "message"}],
-        "value": {"string_match": {"exact": problem}} if problem else {"present_match": True},
+        "filter": name,
+        "path": [{"key": key} for key in path],
+        "value": {"string_match": {"exact": value}} if value else {"present_match": True},
     }
     return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
 

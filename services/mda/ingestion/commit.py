@@ -51,8 +51,10 @@ class CommitQueue:
         self._error: Exception | None = None
 
     async def put(self, item: Numbered) -> None:
-        """Add a batch, once there is room."""
+        """Add a batch, once there is room; drop it if the queue takes no more."""
         await self._room.wait()
+        if self._closed:
+            return
         self._waiting.append(item)
         self._rows += item.batch.rows
         if self._rows >= MAX_WAITING_ROWS:

@@ -56,7 +56,7 @@ class Dataset:
         try:
             check(batch, self.directory, self.clock())
         except MarketDataError as error:
-            if error.reason != reasons.ERROR_REASON_UNKNOWN_INSTRUMENT:
+            if error.reason != reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID:
                 raise
             await self.refresh()
             check(batch, self.directory, self.clock())
@@ -64,6 +64,10 @@ class Dataset:
     def flag(self, batch: Batch) -> Validated:
         """Put verdicts on checked rows as `verdicts.flag` does."""
         return flag(batch, self._newest, len(self.directory))
+
+    def forget_times(self) -> None:
+        """Call no row late because of one before, as after a start: what was flagged last is not on the tape."""
+        self._newest = EventTimes()
 
     async def put_instruments(self, wanted: Sequence[Instrument]) -> list[Instrument]:
         """Add or change instruments by symbol; return them with their ids."""

@@ -159,7 +159,7 @@ class Publication:
             known = [Outcome(item.number, 0, 0) for item in group if item.number <= last]
             if known:
                 yield known
-            fresh = [item for item in group if item.number > last]
+            fresh, again = _split(group, last)
             if not fresh:
                 continue
             failure = await first_error(self._dataset, [item.batch for item in fresh])
@@ -168,11 +168,31 @@ class Publication:
                 yield await self._append(good)
             if failure is not None:
                 raise failure[1]
+            if again:
+                yield again
 
     async def _append(self, group: list[Numbered]) -> list[Outcome]:
         prepared = prepare(self._dataset, [item.batch for item in group])
         entry = Entry(group[0].number, group[-1].number, self._dataset.directory.version, prepared.payload)
-        sequence = await self._appender.append(entry)
+        try:
+            sequence = await self._appender.append(entry)
+        except BaseException:
+            self._dataset.forget_times()  # the rows may come again, and are not late then
+            raise
         return [
             Outcome(item.number, sequence, flagged) for item, flagged in zip(group, prepared.flagged_rows, strict=True)
         ]
+
+
+def _split(group: list[Numbered], last: int) -> tuple[list[Numbered], list[Outcome]]:
+    """Return a group's batches after a number, each once, and the outcomes of those that it holds again."""
+    fresh: list[Numbered] = []
+    again: list[Outcome] = []
+    newest = last
+    for item in group:
+        if item.number > newest:
+            fresh.append(item)
+            newest = item.number
+        elif item.number > last:
+            again.append(Outcome(item.number, 0, 0))
+    return fresh, again

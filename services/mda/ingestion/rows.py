@@ -41,8 +41,7 @@ class RowPublisher:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        # A name that nobody else has: unary calls carry no numbers to resume by.
-        self._appender = Appender(dataset.tape, f"unary-{secrets.token_hex(6)}")
+        self._appender = _new_appender(dataset)
         self._queue = CommitQueue()
         self._waiting: dict[int, asyncio.Future[Published]] = {}
         self._numbers = 0
@@ -70,6 +69,9 @@ class RowPublisher:
                 entry = Entry(group[0].number, group[-1].number, version, prepared.payload)
                 sequence = await self._append(entry, group[0].trace)
             except MarketDataError as error:
+                # Nobody knows where this producer stands: its entry may yet come to the tape.
+                self._appender = _new_appender(self._dataset)
+                self._dataset.forget_times()
                 self._resolve(group, error)
                 continue
             for item, flagged in zip(group, prepared.flagged_rows, strict=True):
@@ -95,3 +97,8 @@ class RowPublisher:
             future.set_result(result)
         else:
             future.set_exception(result)
+
+
+def _new_appender(dataset: Dataset) -> Appender:
+    """Return an appender with a name that nobody else has: unary calls carry no numbers to resume by."""
+    return Appender(dataset.tape, f"unary-{secrets.token_hex(6)}")

@@ -123,7 +123,7 @@ def _require_known(batch: Batch, ids: NDArray[np.uint32], directory: Directory) 
     # Unsigned: id 0 becomes the largest number.
     bad = (ids - np.uint32(1)) >= np.uint32(len(directory))
     problem = "is not an instrument of the dataset. PutInstruments gives ids; ListInstruments tells them."
-    _fail(batch, "instrument_id", bad, reasons.ERROR_REASON_UNKNOWN_INSTRUMENT, problem)
+    _fail(batch, "instrument_id", bad, reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID, problem)
 
 
 def _require_times(batch: Batch, now_ns: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -31,6 +31,7 @@ from mda.runtime.identity import while_token_lives
 from mda.runtime.interceptors import check_request
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_LONGEST_SYMBOL: Final = 64
 
 
 class QueryServicer:
@@ -129,7 +130,8 @@ async def _ids(hub: Hub, items: Sequence[str]) -> list[int] | None:
     ids: list[int] = []
     for position, found in enumerate(await hub.find_symbols(symbols)):
         if found is None:
-            raise unknown_symbol(hub.dataset, symbols[position], f"symbols[{position}]")
+            # What came may be long, and errors travel in headers.
+            raise unknown_symbol(hub.dataset, symbols[position][:_LONGEST_SYMBOL], f"symbols[{position}]")
         ids.append(found)
     return ids
 

@@ -39,14 +39,13 @@ CATALOG: Final[Mapping[ErrorReason, grpc.StatusCode]] = {
     reasons.ERROR_REASON_INVALID_CURSOR: _C.INVALID_ARGUMENT,
     reasons.ERROR_REASON_CURSOR_OUT_OF_RANGE: _C.OUT_OF_RANGE,
     reasons.ERROR_REASON_ISSUER_UNAVAILABLE: _C.UNAVAILABLE,
+    reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID: _C.INVALID_ARGUMENT,
 }
 """The status code of each reason, as documented in `marketdata/v1/error_reason.proto`."""
 
 
 def status_code(error: MarketDataError) -> grpc.StatusCode:
     """Return the gRPC status code of an error."""
-    if error.reason == reasons.ERROR_REASON_UNKNOWN_INSTRUMENT and "row" in error.metadata:
-        return _C.INVALID_ARGUMENT  # in published rows, as the contract says
     return CATALOG[error.reason]
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
+import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from mda.runtime.settings import ServiceSettings
+
+_LOG: Final = structlog.stdlib.get_logger("mda.telemetry")
 
 CALLS: Final = Counter("mda_grpc_calls_total", "Calls that have ended.", ["method", "code"])
 SECONDS: Final = Histogram(
@@ -29,12 +32,19 @@ LAG: Final = Gauge("mda_stream_lag_entries", "Tape entries that the slowest open
 def start_telemetry(service: str, settings: ServiceSettings) -> None:
     """Send traces to the collector, and serve `/metrics`, where the settings say so."""
     if settings.otlp_endpoint is not None:
+        # Imported here: it takes long, and a service that restarts should be quick.
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
         provider = TracerProvider(resource=Resource.create({"service.name": f"mda-{service}"}))
         exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=True, timeout=5)
         provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=4096, schedule_delay_millis=500))
         trace.set_tracer_provider(provider)
     if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, addr=settings.host)
+        try:
+            start_http_server(settings.metrics_port, addr=settings.host)
+        except OSError as error:
+            _LOG.error("cannot serve metrics: is the port taken?", port=settings.metrics_port, error=str(error))
+            sys.exit(1)
 
 
 def stop_telemetry() -> None:

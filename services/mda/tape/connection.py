@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -65,4 +66,5 @@ async def connect(url: str, token: str | None, name: str) -> AsyncGenerator[Clie
     try:
         yield client
     finally:
-        await client.close()
+        with contextlib.suppress(OSError):  # while it is disconnected, what it has yet to send cannot go
+            await client.close()

@@ -19,6 +19,8 @@ _STREAM_PREFIX: Final = "TAPE_"
 _FIRST: Final = "Mda-First"
 _LAST: Final = "Mda-Last"
 _INSTRUMENTS: Final = "Mda-Instruments"
+_INSTRUMENTS_MAX_BYTES: Final = 256 << 20
+"""JetStream sets a stream's limit aside when it makes it; this is room for millions of instruments."""
 
 
 def _token(name: str) -> str:
@@ -106,7 +108,8 @@ class Tape:
         if info is None or info.created is None:
             return None
         epoch = int(info.created.timestamp() * 1_000_000)
-        return TapeBounds(epoch, info.state.first_seq, info.state.last_seq)
+        # JetStream calls the first place of a stream that never held anything 0.
+        return TapeBounds(epoch, max(info.state.first_seq, 1), info.state.last_seq)
 
     async def append(self, producer: str, entry: Entry, expected: int) -> int:
         """Append an entry and return its sequence number, once it is durable.
@@ -180,7 +183,8 @@ class InstrumentLog:
 
     async def create(self, retention: Retention) -> None:
         """Make the log, if it is not there. Nothing in it ever goes by itself."""
-        await self._log.create(max_bytes=retention.max_bytes, replicas=retention.replicas, keep_s=None)
+        max_bytes = min(retention.max_bytes, _INSTRUMENTS_MAX_BYTES)
+        await self._log.create(max_bytes=max_bytes, replicas=retention.replicas, keep_s=None)
 
     async def exists(self) -> bool:
         """Return whether the log is there."""
