@@ -16,7 +16,7 @@ from mda.ingestion.rows import Published, RowPublisher
 from mda.market.errors import MarketDataError
 from mda.tape.log import Log
 from tests.ingestion.feeding import make_dataset
-from tests.tape.helpers import eventually, new_name, quotes, rows_on_tape, running, trades
+from tests.tape.helpers import new_name, quotes, rows_on_tape, running, trades
 from tests.tape.nats_server import NatsServer
 
 
@@ -67,7 +67,7 @@ async def test_errors_reach_all_of_a_group_and_the_next_calls_go_on(client: Clie
     dataset = await make_dataset(client, new_name(), "A", tape_max_bytes=1 << 20)
     publisher = RowPublisher(dataset)
     async with running(publisher.run()):
-        large = [trades(n * 6_000, 6_000, side=[1] * 6_000, size=[1] * 6_000) for n in range(4)]
+        large = [trades(n * 7_000, 7_000, ts_recv=[1] * 7_000, size=[1] * 7_000) for n in range(4)]
         results = await asyncio.gather(*(publisher.publish(batch) for batch in large), return_exceptions=True)
         reasons = [result.reason_name for result in results if isinstance(result, MarketDataError)]
         assert reasons == ["TAPE_FULL"] * 4  # one entry, too large for the tape
@@ -77,7 +77,8 @@ async def test_errors_reach_all_of_a_group_and_the_next_calls_go_on(client: Clie
 
 async def test_a_caller_that_goes_away_harms_nobody(publisher: RowPublisher, dataset: Dataset, client: Client) -> None:
     calls = [asyncio.create_task(publisher.publish(trades(number))) for number in range(20)]
-    await eventually(lambda: len(publisher._waiting) == 20)
+    await asyncio.sleep(0)
+    assert len(publisher._waiting) == 20
     for call in calls[::2]:
         call.cancel()
     results = await asyncio.gather(*calls, return_exceptions=True)

@@ -145,6 +145,23 @@ async def test_the_connection_waits_while_its_token_is_refused(tmp_path: Path) -
         assert opened[0].is_closed
 
 
+async def test_a_cancellation_is_never_lost(client: Client) -> None:
+    log = await _log(client)
+    for passes in range(40):  # one of them is when the answer comes
+
+        async def append() -> None:
+            while True:
+                await log.append(subject(log), b"x", {}, None)
+
+        task = asyncio.create_task(append())
+        for _ in range(40 + passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=3)
+        assert done, f"cancelled after {passes} passes of the loop, it goes on"
+        assert task.cancelled()
+
+
 async def test_a_connection_closes_while_nats_is_away(own_nats: NatsServer) -> None:
     async with connect(own_nats.url, None, "tests") as client:
         own_nats.kill()

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from opentelemetry.context import Context
@@ -37,26 +37,44 @@ class Numbered:
     batch: Batch
     trace: Context | None = None
 
+    @property
+    def rows(self) -> int:
+        """How many rows the batch has."""
+        return self.batch.rows
 
-class CommitQueue:
-    """Batches that wait for the tape, in order, bounded by rows."""
+
+class HasRows(Protocol):
+    """What may wait in a queue that is bounded by rows."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        ...
+
+
+T = TypeVar("T", bound=HasRows)
+
+
+class CommitQueue(Generic[T]):
+    """What waits for the tape, in order, bounded by rows."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Numbered] = deque()
+        self._waiting: deque[T] = deque()
         self._rows = 0
+        self._wanted = 1
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._closed = False
         self._error: Exception | None = None
 
-    async def put(self, item: Numbered) -> None:
-        """Add a batch, once there is room; drop it if the queue takes no more."""
+    async def put(self, item: T) -> None:
+        """Add an item, once there is room; drop it if the queue takes no more."""
         await self._room.wait()
         if self._closed:
             return
         self._waiting.append(item)
-        self._rows += item.batch.rows
+        self._rows += item.rows
         if self._rows >= MAX_WAITING_ROWS:
             self._room.clear()
         self._changed.set()
@@ -67,7 +85,12 @@ class CommitQueue:
             self._closed, self._error = True, error
         self._changed.set()
 
-    async def take(self) -> list[Numbered]:
+    def want(self, rows: int) -> None:
+        """Let `take` wait for so many rows; 1 for any. What waits when the queue closes is enough."""
+        self._wanted = rows
+        self._changed.set()
+
+    async def take(self) -> list[T]:
         """Return the next group, of up to `MAX_ROWS` rows; empty once closed and empty.
 
         Raises
@@ -75,23 +98,23 @@ class CommitQueue:
         Exception
             The one that the queue was closed with.
         """
-        while not self._waiting:
-            if self._closed:
-                if self._error is not None:
-                    raise self._error
-                return []
+        while self._rows < self._wanted and not self._closed:
             self._changed.clear()
             await self._changed.wait()
+        if not self._waiting:
+            if self._error is not None:
+                raise self._error
+            return []
         group = [self._pop()]
-        rows = group[0].batch.rows
-        while self._waiting and rows + self._waiting[0].batch.rows <= MAX_ROWS:
-            rows += self._waiting[0].batch.rows
+        rows = group[0].rows
+        while self._waiting and rows + self._waiting[0].rows <= MAX_ROWS:
+            rows += self._waiting[0].rows
             group.append(self._pop())
         return group
 
-    def _pop(self) -> Numbered:
+    def _pop(self) -> T:
         item = self._waiting.popleft()
-        self._rows -= item.batch.rows
+        self._rows -= item.rows
         if self._rows < MAX_WAITING_ROWS:
             self._room.set()
         return item

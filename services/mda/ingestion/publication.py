@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,11 +14,13 @@ from marketdata.ingestion.v1.ingestion_service_pb2 import PublishRequest
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.wire import parse
 from mda.ingestion.appender import Appender
-from mda.ingestion.commit import CommitQueue, Numbered, first_error, prepare
+from mda.ingestion.commit import CommitQueue, Numbered, Prepared, first_error, prepare
 from mda.ingestion.datasets import Dataset
 from mda.market.errors import MarketDataError
 from mda.tape.tape import Entry
 
+_ENOUGH_ROWS: Final = 4_096
+"""While an append is under way, batches are checked and encoded from this many rows on."""
 _TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
 
 
@@ -104,17 +107,28 @@ def _of_column(error: ColumnError) -> MarketDataError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Batches that are checked and encoded; without a payload where they were on the tape before."""
+
+    numbers: list[int]
+    rows: int
+    prepared: Prepared
+
+
 class Publication:
     """The state of one `Publish` stream.
 
     `submit` takes batches in, `outcomes` gives what became of them; the two run at the
-    same time, so that while a group is being made durable the next one gathers.
+    same time, and between them batches are checked and encoded. So while a group is
+    being made durable the next one gathers, ready to go.
     """
 
     def __init__(self, dataset: Dataset, producer: str) -> None:
         self._dataset = dataset
         self._appender = Appender(dataset.tape, producer)
-        self._queue = CommitQueue()
+        self._queue: CommitQueue[Numbered] = CommitQueue()
+        self._ready: CommitQueue[_Group] = CommitQueue()
         self._last_taken = 0
 
     async def open(self) -> int:
@@ -154,45 +168,55 @@ class Publication:
         MarketDataError
             That of a batch that may not go on the tape, of the tape, or of `close`.
         """
-        while group := await self._queue.take():
-            last = self._appender.last_number
-            known = [Outcome(item.number, 0, 0) for item in group if item.number <= last]
-            if known:
-                yield known
-            fresh, again = _split(group, last)
-            if not fresh:
-                continue
-            failure = await first_error(self._dataset, [item.batch for item in fresh])
-            good = fresh if failure is None else fresh[: failure[0]]
-            if good:
-                yield await self._append(good)
-            if failure is not None:
-                raise failure[1]
-            if again:
-                yield again
-
-    async def _append(self, group: list[Numbered]) -> list[Outcome]:
-        prepared = prepare(self._dataset, [item.batch for item in group])
-        entry = Entry(group[0].number, group[-1].number, self._dataset.directory.version, prepared.payload)
+        preparing = asyncio.create_task(self._prepare_all())
         try:
-            sequence = await self._appender.append(entry)
-        except BaseException:
-            self._dataset.forget_times()  # the rows may come again, and are not late then
-            raise
+            while groups := await self._ready.take():
+                # Nobody is in a hurry for the next group now: let it grow, which is cheaper.
+                self._queue.want(_ENOUGH_ROWS)
+                outcomes = await self._append(groups)
+                self._queue.want(1)
+                yield outcomes
+        finally:
+            preparing.cancel()
+
+    async def _prepare_all(self) -> None:
+        try:
+            last = self._appender.last_number
+            while items := await self._queue.take():
+                last = await self._prepare(items, last)
+        except Exception as error:  # whatever it is, `outcomes` ends with it
+            self._ready.close(error)
+        else:
+            self._ready.close()
+
+    async def _prepare(self, items: list[Numbered], last: int) -> int:
+        """Make groups of batches that were taken together; return the newest number that is in one."""
+        known = [item for item in items if item.number <= last]
+        if known:
+            duplicates = Prepared(b"", [0] * len(known))
+            await self._ready.put(_Group([item.number for item in known], 0, duplicates))
+        fresh = [item for item in items if item.number > last]
+        failure = await first_error(self._dataset, [item.batch for item in fresh]) if fresh else None
+        good = fresh if failure is None else fresh[: failure[0]]
+        if good:
+            prepared = prepare(self._dataset, [item.batch for item in good])
+            rows = sum(item.rows for item in good)
+            await self._ready.put(_Group([item.number for item in good], rows, prepared))
+            last = good[-1].number
+        if failure is not None:
+            raise failure[1]
+        return last
+
+    async def _append(self, groups: list[_Group]) -> list[Outcome]:
+        fresh = [group for group in groups if group.prepared.payload]
+        sequence = await self._append_fresh(fresh) if fresh else 0
         return [
-            Outcome(item.number, sequence, flagged) for item, flagged in zip(group, prepared.flagged_rows, strict=True)
+            Outcome(number, sequence if group.prepared.payload else 0, flagged)
+            for group in groups
+            for number, flagged in zip(group.numbers, group.prepared.flagged_rows, strict=True)
         ]
 
-
-def _split(group: list[Numbered], last: int) -> tuple[list[Numbered], list[Outcome]]:
-    """Return a group's batches after a number, each once, and the outcomes of those that it holds again."""
-    fresh: list[Numbered] = []
-    again: list[Outcome] = []
-    newest = last
-    for item in group:
-        if item.number > newest:
-            fresh.append(item)
-            newest = item.number
-        elif item.number > last:
-            again.append(Outcome(item.number, 0, 0))
-    return fresh, again
+    async def _append_fresh(self, groups: list[_Group]) -> int:
+        payload = b"".join(group.prepared.payload for group in groups)
+        version = self._dataset.directory.version
+        return await self._appender.append(Entry(groups[0].numbers[0], groups[-1].numbers[-1], version, payload))

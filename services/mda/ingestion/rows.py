@@ -42,7 +42,7 @@ class RowPublisher:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._appender = _new_appender(dataset)
-        self._queue = CommitQueue()
+        self._queue: CommitQueue[Numbered] = CommitQueue()
         self._waiting: dict[int, asyncio.Future[Published]] = {}
         self._numbers = 0
 

@@ -30,6 +30,7 @@ _TICK_S: Final = 0.5
 _CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stream's response
 _READY_S: Final = 8.0
 _DISCOVER_S: Final = 2.0
+_RETRY_S: Final = 0.2
 _LOG: Final = structlog.stdlib.get_logger("mda.query")
 _TRACER: Final = trace.get_tracer("mda")
 
@@ -88,10 +89,13 @@ class Hub:
         MarketDataError
             UNKNOWN_DATASET; TAPE_UNAVAILABLE.
         """
-        bounds = await self._bounds()
+        epoch = (await self._bounds()).epoch
         await self._instruments.catch_up(self.directory)
         await self._checkpoints.create(1)
-        sequence, batches = await self._checkpoints.newest(bounds.epoch)
+        sequence, batches = await self._checkpoints.newest(epoch)
+        bounds = await self._bounds()
+        if sequence > bounds.last or epoch != bounds.epoch:  # of a tape that lost its newest entries
+            sequence, batches = 0, []
         for batch in batches:
             self.latest[batch.kind].update(batch)
         self.epoch = bounds.epoch
@@ -155,7 +159,8 @@ class Hub:
         stored = (await self._tape.read(sequence))[:limit]
         if stored and stored[0].sequence != sequence + 1:
             raise self._gone(stored[0].sequence - 1)
-        return [read_entry(entry) for entry in stored]
+        # No further than `head`: the directory and the latest rows are of there.
+        return [read_entry(entry) for entry in stored if entry.sequence <= self.head]
 
     async def place(self, token: str, field: str) -> int:
         """Return the sequence number that a cursor stands for.
@@ -195,7 +200,10 @@ class Hub:
         newest_version = max(entry.entry.instruments_version for entry in stored)
         while newest_version > self.directory.version:
             # Written before the rows that need it, so it is there.
-            await self._instruments.catch_up(self.directory)
+            try:
+                await self._instruments.catch_up(self.directory)
+            except MarketDataError:  # outages are waited out, as by `Tape.follow`
+                await asyncio.sleep(_RETRY_S)
         for entry in stored:
             self._take_one(entry)
         if self.head >= self._goal:

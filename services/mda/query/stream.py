@@ -90,17 +90,20 @@ class Stream:
         self.hub.add(self)
         try:
             while self._error is None:
+                self._woken.clear()  # what wakes from here on has to be looked at
                 self._prepare()
                 if self._outbox:
                     yield self._sent(self._outbox.popleft())
                     continue
-                data = self._next(await self.hub.entries_after(self.position, _ENTRIES_AT_ONCE))
+                place = self.position
+                data = self._next(await self.hub.entries_after(place, _ENTRIES_AT_ONCE))
                 if data:
                     yield self._sent(data)
                 elif self._silent:
                     yield self._sent(self._watermark_message(self._watermark()))
-                elif self.position >= self.hub.head:
-                    self._woken.clear()
+                elif self.position < self.hub.head:
+                    await asyncio.sleep(0)  # it may skip for long, and others want their turn
+                elif self.position == place:  # otherwise a change may have waited for the head
                     await self._woken.wait()
             raise self._error
         finally:
@@ -148,7 +151,7 @@ class Stream:
             time=timestamp(time.time_ns()),
             delivered_rows=self.delivered_rows,
             tape_sequence=self.hub.head,
-            lag_entries=self.hub.head - self.position,
+            lag_entries=max(self.hub.head - self.position, 0),  # a cursor of a replica that is ahead
         )
 
     def _sent(self, data: bytes) -> bytes:

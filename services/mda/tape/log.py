@@ -293,6 +293,8 @@ def _nanos(text: str) -> int:
 def _of_the_contract(stream: str) -> Generator[None]:
     """Turn NATS's failures into those of the contract."""
     dataset = stream.partition("_")[2].replace("~", ".")
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task is not None else 0
     try:
         yield
     except NotFoundError:
@@ -306,6 +308,11 @@ def _of_the_contract(stream: str) -> Generator[None]:
             retry_after_s=0.5,
             dataset=dataset,
         ) from error
+    finally:
+        # NATS's client waits by `asyncio.wait_for`, which in Python 3.11 forgets that it was
+        # cancelled when its answer comes at the same time (python/cpython#86296).
+        if task is not None and task.cancelling() > cancels:
+            raise asyncio.CancelledError
 
 
 def _of_api(error: APIError, dataset: str) -> Exception:
