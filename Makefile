@@ -15,7 +15,7 @@ run: setup ## Run everything on this machine: gateway on 8080, synthetic feed, C
 
 .PHONY: bench
 bench: setup ## Measure, beside the bare parts; a table on the screen, JSON in build/bench.json
-	$(BIN)/python -m bench $(BENCH_ARGS)
+	GRPC_VERBOSITY=NONE $(BIN)/python -m bench $(BENCH_ARGS)
 
 ##@ Develop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -108,15 +109,15 @@ class Subscriber:
         backoff = Backoff()
         while True:
             try:
-                async for update in self._connection():
-                    backoff.reset()
-                    yield update
+                async with aclosing(self._connection()) as updates:
+                    async for update in updates:
+                        backoff.reset()
+                        yield update
+                failure = ApiError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream", "", {})
             except grpc.aio.AioRpcError as error:
                 failure = api_error(error)
             except ApiError as error:
                 failure = error
-            else:
-                continue
             if failure.reason == "TOKEN_EXPIRED":
                 self._tokens.forget()
             if not failure.transient:
@@ -136,7 +137,9 @@ class Subscriber:
                     data = await call.read()
                 if data is grpc.aio.EOF:
                     return
-                yield self._update(parse(SubscribeResponse, data))
+                message = parse(SubscribeResponse, data)
+                if not message.HasField("end"):  # the status of the call says the same
+                    yield self._update(message)
         except TimeoutError:
             raise ApiError(grpc.StatusCode.UNAVAILABLE, "the stream is silent", "", {}) from None
         finally:
@@ -157,7 +160,9 @@ class Subscriber:
 
     def _update(self, message: Any) -> Update:
         self._learn(message)
-        if message.cursor:
+        # A status comes before its snapshot: who breaks off in between has to begin anew.
+        snapshot_to_come = self._start.snapshot and not self.cursor
+        if message.cursor and (message.batches or message.HasField("watermark") or not snapshot_to_come):
             self.cursor = message.cursor
         return Update(
             batches=[from_message(batch) for batch in message.batches],

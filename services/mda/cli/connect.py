@@ -10,7 +10,7 @@ import typer
 
 from marketdata.client import Client
 from mda.cli.folder import Folder
-from mda.cli.options import DataOption, KeyOption, UrlOption, connection
+from mda.cli.options import DataOption, KeyOption, UrlOption, command_path, connection
 
 app = typer.Typer()
 
@@ -28,6 +28,8 @@ def env(data: DataOption = Path(".mda")) -> None:
     }
     for name, value in values.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+    if command_path() != "mda":
+        typer.echo(f'export PATH={shlex.quote(str(Path(command_path()).parent))}:"$PATH"')
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +29,11 @@ KeyOption = Annotated[
     str | None,
     typer.Option("--api-key", envvar="MDA_API_KEY", help="The API key; that of the stack in --data where not set."),
 ]
+
+
+def command_path() -> str:
+    """Return how to call `mda` from here: by its name, where the shell finds it by that."""
+    return "mda" if shutil.which("mda") else str(Path(sys.executable).with_name("mda"))
 
 
 def connection(data: Path, url: str | None, api_key: str | None) -> tuple[str, str]:

@@ -185,6 +185,8 @@ def _service(stack: Stack, name: str, nats_token: str) -> Spec:
     }
     # Batches are large and live briefly: glibc would give their pages back, and fault them in again.
     env |= {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+    # gRPC's core writes lines of its own form into the log.
+    env["GRPC_VERBOSITY"] = "NONE"
     if stack.otlp_endpoint is not None:
         env["MDA_OTLP_ENDPOINT"] = stack.otlp_endpoint
 

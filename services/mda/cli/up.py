@@ -16,11 +16,10 @@ import psutil
 import typer
 import uvloop
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 
 from mda.cli.folder import Folder, StackError
-from mda.cli.options import DataOption, Output, OutputOption
+from mda.cli.options import DataOption, Output, OutputOption, command_path
 from mda.cli.supervisor import StartError, Supervisor
 
 if TYPE_CHECKING:  # imported where it is used: it takes a second, and most commands do not need it
@@ -136,7 +135,7 @@ async def _run(stack: Stack) -> None:
             start.result()
             ready = True
             write_state()
-            console.print(_welcome(stack))
+            console.print(_welcome(stack), highlight=False, soft_wrap=True)
             await stopping.wait()
         else:
             start.cancel()
@@ -168,27 +167,33 @@ def _state(stack: Stack, supervisor: Supervisor, *, ready: bool) -> dict[str, An
     }
 
 
-def _welcome(stack: Stack) -> Panel:
+def _welcome(stack: Stack) -> str:
+    """Return what to tell once all is ready: lines to paste stand unbroken and by themselves."""
     data = "" if stack.folder.root == Path(".mda").absolute() else f" --data {stack.folder.root}"
     lines = [
-        f"[bold]{stack.url}[/]   gRPC, gRPC-Web, REST",
-        f"[bold]{stack.tls_url}[/]   the same by TLS; trust {stack.folder.tls / 'ca.crt'}",
+        "[bold green]Market Data Agent is ready.[/]",
+        "",
+        f"  [bold]{stack.url}[/]    gRPC, gRPC-Web, REST",
+        f"  [bold]{stack.tls_url}[/]   the same by TLS; its CA is {stack.folder.tls / 'ca.crt'}",
         "",
         "Paste into another terminal:",
-        f'  [cyan]eval "$(mda env{data})"[/]',
-        "  [cyan]mda watch ALFA ECHO/USD[/]" if stack.feed else "  [cyan]mda ingest FILE.dbn.zst[/]",
+        "",
+        f'[cyan]eval "$({command_path()} env{data})"[/]',
     ]
     if stack.feed:
+        bearer = '-H "Authorization: Bearer $(mda token)"'
+        url = "$MDA_URL/v1/datasets/SIM"
         lines += [
-            '  [cyan]curl -H "Authorization: Bearer $(mda token)" '
-            '"$MDA_URL/v1/datasets/SIM/quotes:latest?symbols=ALFA"[/]',
-            '  [cyan]curl -N -H "Authorization: Bearer $(mda token)" -H "Accept: text/event-stream" \\\n'
-            '      "$MDA_URL/v1/datasets/SIM/quotes:stream?symbols=ALFA"[/]',
+            "[cyan]mda watch ALFA ECHO/USD[/]",
+            f'[cyan]curl {bearer} "{url}/quotes:latest?symbols=ALFA"[/]',
+            f'[cyan]curl -N {bearer} -H "Accept: text/event-stream" "{url}/quotes:stream?symbols=ALFA"[/]',
             "",
             "The dataset SIM is synthetic: its prices mean nothing.",
         ]
+    else:
+        lines.append("[cyan]mda ingest FILE.dbn.zst[/]")
     lines += ["", f"State is in {stack.folder.root}. Ctrl-C or `mda down` stops everything."]
-    return Panel("\n".join(lines), title="Market Data Agent is ready", expand=False)
+    return "\n".join(lines)
 
 
 def _print_processes(processes: list[dict[str, Any]]) -> None:

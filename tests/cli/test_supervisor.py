@@ -1,0 +1,122 @@
+"""The supervisor, with small processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mda.cli import supervisor as module
+from mda.cli.supervisor import Child, Spec, StartError, Supervisor
+
+FOREVER = "import time; print('up', flush=True); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+)
+
+
+def _python(name: str, code: str, folder: Path, ready: Callable[[], Awaitable[bool]] | None = None) -> Spec:
+    log = folder / f"{name}.log"
+
+    async def says_up() -> bool:
+        return log.exists() and b"up" in log.read_bytes()
+
+    return Spec(name, [sys.executable, "-c", code], {"NAME": name}, log, ready or says_up)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _states(children: Sequence[Child]) -> dict[str, str]:
+    return {child.spec.name: child.state for child in children}
+
+
+async def test_a_stage_starts_when_the_one_before_is_ready(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def ready() -> bool:
+        return go.is_set()
+
+    stages = [[_python("first", FOREVER, tmp_path, ready)], [_python("second", FOREVER, tmp_path)]]
+    supervisor = Supervisor(stages, lambda: None)
+    starting = asyncio.create_task(supervisor.start())
+    first, second = supervisor.children
+    await _until(lambda: first.pid is not None)
+    assert _states(supervisor.children) == {"first": "starting", "second": "starting"}
+    assert second.pid is None
+    go.set()
+    await starting
+    assert _states(supervisor.children) == {"first": "running", "second": "running"}
+    await supervisor.stop()
+    assert _states(supervisor.children) == {"first": "stopped", "second": "stopped"}
+
+
+async def test_what_dies_is_started_again_with_the_same_environment(tmp_path: Path) -> None:
+    changes: list[str] = []
+    supervisor = Supervisor(
+        [[_python("one", "import os; print('up', os.environ['NAME'], flush=True);" + FOREVER, tmp_path)]],
+        lambda: changes.append(supervisor.children[0].state),
+    )
+    await supervisor.start()
+    child = supervisor.children[0]
+    first = child.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: child.restarts == 1 and child.pid not in {None, first})
+    assert changes == ["starting", "running", "restarting", "running"]
+    await _until(lambda: (tmp_path / "one.log").read_text().count("up one") == 2)
+    await supervisor.stop()
+
+
+async def test_what_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    supervisor = Supervisor([[_python("bad", "print('no such thing'); raise SystemExit(3)", tmp_path)]], lambda: None)
+    with pytest.raises(StartError, match=r"bad does not start\. Its log ends with:\n  no such thing"):
+        await supervisor.start()
+    await supervisor.stop()
+
+
+async def test_what_never_becomes_ready_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never() -> bool:
+        return False
+
+    monkeypatch.setattr(module, "READY_S", 0.2)
+    supervisor = Supervisor([[_python("slow", FOREVER, tmp_path, never)]], lambda: None)
+    with pytest.raises(StartError, match="slow does not start"):
+        await supervisor.start()
+    await supervisor.stop()
+
+
+async def test_what_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STOP_S", 0.2)
+    supervisor = Supervisor([[_python("stubborn", STUBBORN, tmp_path)]], lambda: None)
+    await supervisor.start()
+    pid = supervisor.children[0].pid
+    assert pid is not None
+    await supervisor.stop()
+    assert not psutil.pid_exists(pid)
+
+
+async def test_stopping_before_all_is_started_stops_what_is(tmp_path: Path) -> None:
+    async def never() -> bool:
+        return False
+
+    stages = [[_python("first", FOREVER, tmp_path, never)], [_python("second", FOREVER, tmp_path)]]
+    supervisor = Supervisor(stages, lambda: None)
+    starting = asyncio.create_task(supervisor.start())
+    first = supervisor.children[0]
+    await _until(lambda: first.pid is not None)
+    pid = first.pid
+    assert pid is not None
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await supervisor.stop()
+    assert not psutil.pid_exists(pid)
