@@ -79,6 +79,7 @@ class Hub:
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
+        self._goal = 0  # where the tape ended when the hub opened
         self._tail = (-1, b"")
 
     async def open(self) -> None:

@@ -149,5 +149,5 @@ async def _read_changes(requests: AsyncIterator[SubscribeRequest], subscription:
         async for request in requests:
             check_request(request)
             await subscription.change(request)
-    except MarketDataError as error:
+    except Exception as error:  # whatever it is, the subscription ends with it
         subscription.close(error)

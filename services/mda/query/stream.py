@@ -11,7 +11,6 @@ from typing import Final
 from google.protobuf.message import Message
 
 from marketdata.query.v1.query_service_pb2 import Watermark
-from mda.market.errors import MarketDataError
 from mda.market.rows import timestamp
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
@@ -56,7 +55,7 @@ class Stream:
         self._woken = asyncio.Event()
         self._sent_s = time.monotonic()
         self._silent = False
-        self._error: MarketDataError | None = None
+        self._error: Exception | None = None
         self._sent_bytes = BYTES.labels("out", hub.dataset)
         self._sent_rows = ROWS.labels("out", hub.dataset)
         self._unreported_bytes = 0
@@ -74,7 +73,7 @@ class Stream:
             self._silent = True
             self._woken.set()
 
-    def close(self, error: MarketDataError) -> None:
+    def close(self, error: Exception) -> None:
         """End the stream with an error, after the message that is under way."""
         self._error = error
         self._woken.set()
@@ -84,8 +83,10 @@ class Stream:
 
         Raises
         ------
+        Exception
+            That of `close`.
         MarketDataError
-            That of `close`; CURSOR_OUT_OF_RANGE if the tape loses the reader's place.
+            CURSOR_OUT_OF_RANGE if the tape loses the reader's place.
         """
         self.hub.add(self)
         try:

@@ -9,8 +9,7 @@ from typing import Final
 from nats.aio.client import Client
 from opentelemetry import propagate, trace
 
-from marketdata.ingestion.v1.ingestion_service_pb2 import PutInstrumentsResponse
-from marketdata.v1.instrument_pb2 import Instrument
+from marketdata.v1.instrument_pb2 import Instrument, InstrumentList
 from mda.market.instruments import Directory
 from mda.tape.log import Log, Record, list_streams
 
@@ -198,7 +197,7 @@ class InstrumentLog:
         WrongPlaceError
             If the directory lacks an entry of the log.
         """
-        data = PutInstrumentsResponse(instruments=instruments).SerializeToString()
+        data = InstrumentList(instruments=instruments).SerializeToString()
         return await self._log.append(self._subject, data, {}, directory.version)
 
     async def catch_up(self, directory: Directory) -> None:
@@ -218,7 +217,7 @@ class InstrumentLog:
 def apply_record(directory: Directory, record: Record) -> None:
     """Apply a record of an instrument log that the directory does not have yet."""
     if record.sequence > directory.version:
-        directory.apply(PutInstrumentsResponse.FromString(record.data).instruments, record.sequence)
+        directory.apply(InstrumentList.FromString(record.data).instruments, record.sequence)
 
 
 def _stored(record: Record) -> StoredEntry:
