@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -94,6 +94,14 @@ async def test_a_resend_is_acknowledged_and_not_written(dataset: Dataset, client
     outcomes = await publish(publication, *((number, trades(number)) for number in range(1, 5)))
     assert outcomes == [Outcome(1, 0, 0), Outcome(2, 0, 0), Outcome(3, 2, 0), Outcome(4, 2, 0)]
     assert await rows_on_tape(client, dataset.tape.dataset) == [1, 2, 3, 4]
+
+
+async def test_a_resend_of_nothing_new_is_acknowledged_while_the_stream_is_open(dataset: Dataset) -> None:
+    await publish(await opened(dataset), (1, trades(1)), (2, trades(2)))
+    publication = await opened(dataset)
+    async with aclosing(publication.outcomes()) as outcomes:
+        await publication.submit(Numbered(2, trades(2)))
+        assert await asyncio.wait_for(anext(outcomes), 5) == [Outcome(2, 0, 0)]
 
 
 async def test_a_resend_on_the_same_stream_before_its_outcome_is_not_written(dataset: Dataset, client: Client) -> None:

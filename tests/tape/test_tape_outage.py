@@ -18,7 +18,7 @@ from tests.tape.helpers import eventually, running
 from tests.tape.nats_server import NatsServer
 from tests.tape.test_tape_log import make_log, subject
 
-TIMEOUT_S = 0.4
+TIMEOUT_S = 0.25
 
 
 async def _log(client: Client) -> Log:
@@ -80,7 +80,10 @@ async def test_an_append_without_answer_may_be_there_later(own_nats: NatsServer,
     assert (record.sequence, record.data) == (1, b"doubtful")
 
 
-async def test_streams_of_a_dead_server_cannot_be_listed(own_nats: NatsServer, own_client: Client) -> None:
+async def test_streams_of_a_dead_server_cannot_be_listed(
+    own_nats: NatsServer, own_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mda.tape.log._LIST_TIMEOUT_S", 0.2)
     own_nats.kill()
     with pytest.raises(MarketDataError) as caught:
         await list_streams(own_client, "tape.>")

@@ -130,6 +130,7 @@ class Publication:
         self._queue: CommitQueue[Numbered] = CommitQueue()
         self._ready: CommitQueue[_Group] = CommitQueue()
         self._last_taken = 0
+        self._last_flagged = 0
 
     async def open(self) -> int:
         """Look up where the producer stands; return the number of its last batch."""
@@ -178,6 +179,8 @@ class Publication:
                 yield outcomes
         finally:
             preparing.cancel()
+            if self._last_flagged > self._appender.last_number:
+                self._dataset.forget_times()  # those rows may come again, and are not late then
 
     async def _prepare_all(self) -> None:
         try:
@@ -191,21 +194,30 @@ class Publication:
 
     async def _prepare(self, items: list[Numbered], last: int) -> int:
         """Make groups of batches that were taken together; return the newest number that is in one."""
-        known = [item for item in items if item.number <= last]
-        if known:
-            duplicates = Prepared(b"", [0] * len(known))
-            await self._ready.put(_Group([item.number for item in known], 0, duplicates))
-        fresh = [item for item in items if item.number > last]
+        await self._put_known([item.number for item in items if item.number <= last])
+        fresh: list[Numbered] = []
+        again: list[int] = []  # came twice before they were on the tape
+        for item in items:
+            if item.number > (fresh[-1].number if fresh else last):
+                fresh.append(item)
+            elif item.number > last:
+                again.append(item.number)
         failure = await first_error(self._dataset, [item.batch for item in fresh]) if fresh else None
         good = fresh if failure is None else fresh[: failure[0]]
         if good:
             prepared = prepare(self._dataset, [item.batch for item in good])
             rows = sum(item.rows for item in good)
+            last = self._last_flagged = good[-1].number
             await self._ready.put(_Group([item.number for item in good], rows, prepared))
-            last = good[-1].number
         if failure is not None:
             raise failure[1]
+        await self._put_known(again)
         return last
+
+    async def _put_known(self, numbers: list[int]) -> None:
+        """Make a group of batches that the tape, or a group before it, holds."""
+        if numbers:
+            await self._ready.put(_Group(numbers, len(numbers), Prepared(b"", [0] * len(numbers))))
 
     async def _append(self, groups: list[_Group]) -> list[Outcome]:
         fresh = [group for group in groups if group.prepared.payload]
