@@ -7,9 +7,6 @@ from typing import Final
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from mda.runtime.settings import ServiceSettings
@@ -32,13 +29,10 @@ LAG: Final = Gauge("mda_stream_lag_entries", "Tape entries that the slowest open
 def start_telemetry(service: str, settings: ServiceSettings) -> None:
     """Send traces to the collector, and serve `/metrics`, where the settings say so."""
     if settings.otlp_endpoint is not None:
-        # Imported here: it takes long, and a service that restarts should be quick.
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        # Imported here: it takes long, and a service that is started again should be quick.
+        from mda.runtime.traces import start_traces
 
-        provider = TracerProvider(resource=Resource.create({"service.name": f"mda-{service}"}))
-        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=True, timeout=5)
-        provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=4096, schedule_delay_millis=500))
-        trace.set_tracer_provider(provider)
+        start_traces(service, settings.otlp_endpoint)
     if settings.metrics_port is not None:
         try:
             start_http_server(settings.metrics_port, addr=settings.host)
@@ -49,6 +43,6 @@ def start_telemetry(service: str, settings: ServiceSettings) -> None:
 
 def stop_telemetry() -> None:
     """Send what traces are left."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
+    shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)  # none has it where no traces are sent
+    if shutdown is not None:
+        shutdown()

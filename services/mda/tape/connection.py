@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 _LOG: Final = structlog.stdlib.get_logger("mda.tape")
 _RECONNECT_S: Final[Any] = 0.2  # typed int by the library, which takes fractions
 _PENDING_BYTES: Final = 64 * 1024 * 1024
+_CLOSE_S: Final = 2.0
 
 
 @asynccontextmanager
@@ -66,5 +67,9 @@ async def connect(url: str, token: str | None, name: str) -> AsyncGenerator[Clie
     try:
         yield client
     finally:
-        with contextlib.suppress(OSError):  # while it is disconnected, what it has yet to send cannot go
-            await client.close()
+        # In Python 3.11 a reconnection that is cancelled at the wrong moment goes on; let it find no server.
+        client.options["max_reconnect_attempts"] = 1
+        # While it is disconnected, what it has yet to send cannot go.
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await client.close()
