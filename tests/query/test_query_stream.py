@@ -232,6 +232,27 @@ async def test_close_while_the_tape_is_read_is_not_forgotten(client: Client) -> 
             await asyncio.wait_for(Reader(subscription).run(), 2)
 
 
+async def test_a_reader_with_nothing_to_read_sleeps(client: Client) -> None:
+    feed = await make_feed(client)
+    async with opened(feed) as hub, reading(hub) as reader:
+        await feed.write(trades(1))
+        await eventually(lambda: reader.rows == [1])
+        entries_after, looks = hub.entries_after, 0
+
+        async def counted(sequence: int, limit: int) -> Any:
+            nonlocal looks
+            looks += 1
+            return await entries_after(sequence, limit)
+
+        hub.entries_after = counted
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert looks <= 1
+        await feed.write(trades(2))
+        await eventually(lambda: reader.rows == [1, 2])
+        assert 1 <= looks <= 4
+
+
 async def test_a_reader_that_skips_much_lets_others_run(client: Client) -> None:
     feed = await make_feed(client)
     async with opened(feed) as hub:
