@@ -127,11 +127,17 @@ async def test_a_short_token_is_renewed_in_time(auth: tuple[Tokens, TokenSource]
     assert len(tokens.forms) == 3
 
 
-async def test_a_forgotten_token_is_got_anew(auth: tuple[Tokens, TokenSource]) -> None:
+async def test_a_refused_token_is_got_anew_which_may_help_where_it_was_not_fresh(
+    auth: tuple[Tokens, TokenSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, source = auth
     assert await source.token() == "token 1"
-    source.forget()
+    assert not source.refused()
     assert await source.token() == "token 2"
+    monkeypatch.setattr("marketdata.tokens._FRESH_S", 0.0)
+    assert source.refused()
+    assert not source.refused()  # there is none to be refused
+    assert await source.token() == "token 3"
 
 
 async def test_a_refused_key_is_told_and_asked_for_again_next_time(auth: tuple[Tokens, TokenSource]) -> None:

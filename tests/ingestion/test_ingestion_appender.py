@@ -68,12 +68,12 @@ async def test_a_new_producer_begins_at_zero_and_goes_on(client: Client) -> None
     tape = await make_tape(client)
     appender = await opened(tape)
     assert appender.last_number == 0
-    assert await appender.append(entry(1, 4)) == 1
+    assert await appender.append(entry(1, 4)) == 2  # after the claim that opening is
     assert appender.last_number == 4
-    assert await appender.append(entry(5)) == 2
+    assert await appender.append(entry(5)) == 3
     again = await opened(tape)
     assert again.last_number == 5
-    assert await again.append(entry(6)) == 3
+    assert await again.append(entry(6)) == 5
     assert await rows_on_tape(client, tape.dataset) == [1, 2, 3, 4, 5, 6]
 
 
@@ -84,7 +84,7 @@ async def test_lost_requests_and_answers_lose_and_double_nothing(client: Client,
     lossy = LossyTape(tape, client, seed)
     appender = await opened(lossy)
     places = [await appender.append(entry(number)) for number in range(1, 61)]
-    assert places == list(range(1, 61))
+    assert places == list(range(places[0], places[0] + 60))
     assert await rows_on_tape(client, tape.dataset) == list(range(1, 61))
     assert min(lossy.lost.values()) > 5
 
@@ -94,9 +94,20 @@ async def test_equal_rows_one_after_the_other_are_two_entries(client: Client) ->
     tape = await make_tape(client)
     appender = await opened(LossyTape(tape, client, 1))
     payload = entry(1).payload
-    for number in range(1, 31):
-        assert await appender.append(Entry(number, number, 1, payload)) == number
+    places = [await appender.append(Entry(number, number, 1, payload)) for number in range(1, 31)]
+    assert places == list(range(places[0], places[0] + 30))
     assert await rows_on_tape(client, tape.dataset) == [1] * 30
+
+
+async def test_an_older_connection_is_fenced_off_as_soon_as_a_newer_one_opens(client: Client) -> None:
+    tape = await make_tape(client)
+    older = await opened(tape)
+    newer = await opened(tape)
+    with pytest.raises(MarketDataError) as caught:
+        await older.append(entry(1))
+    assert caught.value.reason_name == "FENCED"
+    await newer.append(entry(1))
+    assert await rows_on_tape(client, tape.dataset) == [1]
 
 
 async def test_an_older_connection_is_fenced_off_and_writes_nothing(client: Client) -> None:
@@ -110,7 +121,7 @@ async def test_an_older_connection_is_fenced_off_and_writes_nothing(client: Clie
             await older.append(entry(2))
         assert caught.value.reason_name == "FENCED"
         assert caught.value.metadata == {"dataset": tape.dataset, "producer": "p"}
-    assert await newer.append(entry(3)) == 3
+    assert await newer.append(entry(3)) == 5
     assert await rows_on_tape(client, tape.dataset) == [1, 2, 3]
 
 
@@ -144,11 +155,11 @@ async def test_an_append_that_the_server_took_in_its_own_time_is_found(
     await appender.append(entry(1))
     own_nats.pause()
     async with running(appender.append(entry(2))) as (appending,):
-        await eventually(lambda: own_client.stats["out_msgs"] >= 7)  # at least two tries were sent
+        await eventually(lambda: own_client.stats["out_msgs"] >= 8)  # at least two tries were sent
         assert not appending.done()
         own_nats.resume()
-        assert await asyncio.wait_for(appending, 10) == 2
-    assert await appender.append(entry(3)) == 3
+        assert await asyncio.wait_for(appending, 10) == 3
+    assert await appender.append(entry(3)) == 4
     assert await rows_on_tape(own_client, tape.dataset) == [1, 2, 3]
 
 

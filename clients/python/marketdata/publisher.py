@@ -170,9 +170,8 @@ class Publisher:
                 failure = error
             else:
                 continue
-            if failure.reason == "TOKEN_EXPIRED":
-                self._tokens.forget()
-            if not failure.transient:
+            anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and self._tokens.refused()
+            if not anew and not failure.transient:
                 return failure
             await asyncio.sleep(backoff.next_s())
 

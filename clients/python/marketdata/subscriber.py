@@ -118,9 +118,8 @@ class Subscriber:
                 failure = api_error(error)
             except ApiError as error:
                 failure = error
-            if failure.reason == "TOKEN_EXPIRED":
-                self._tokens.forget()
-            if not failure.transient:
+            anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and self._tokens.refused()
+            if not anew and not failure.transient:
                 raise failure
             await asyncio.sleep(backoff.next_s())
 

@@ -16,6 +16,7 @@ from marketdata.errors import ApiError, api_error
 
 _AHEAD_S: Final = 60.0
 """A token is renewed this long before it ends, in seconds."""
+_FRESH_S: Final = 5.0
 _TIMEOUT_S: Final = 5.0
 
 
@@ -34,6 +35,7 @@ class TokenSource:
         self._stub = AuthServiceStub(channel)
         self._api_key = api_key
         self._token = ""
+        self._renewed_s = 0.0
         self._renew_at_s = 0.0
         self._lock = asyncio.Lock()
 
@@ -50,9 +52,16 @@ class TokenSource:
                 await self._renew()
             return self._token
 
-    def forget(self) -> None:
-        """Get a new token next time: the one at hand was refused."""
+    def refused(self) -> bool:
+        """Get a new token next time, as the one at hand was refused; return whether that may help.
+
+        It may where the token is not fresh: it ended while the machine slept, or its key
+        was retired.
+        """
+        stale = self._token != "" and time.monotonic() - self._renewed_s > _FRESH_S
+        self._token = ""
         self._renew_at_s = 0.0
+        return stale
 
     async def _renew(self) -> None:
         key_id, _, secret = self._api_key.partition(".")
@@ -67,4 +76,5 @@ class TokenSource:
             raise ApiError(grpc.StatusCode.UNAUTHENTICATED, message, "INVALID_TOKEN", {"problem": "api_key"})
         self._token = answer["access_token"]
         life_s = float(answer["expires_in"])
-        self._renew_at_s = time.monotonic() + max(life_s - _AHEAD_S, life_s / 2)
+        self._renewed_s = time.monotonic()
+        self._renew_at_s = self._renewed_s + max(life_s - _AHEAD_S, life_s / 2)

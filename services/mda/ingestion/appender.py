@@ -14,6 +14,8 @@ from mda.tape.tape import Entry, Tape
 _GIVE_UP_S: Final = 15.0
 """How long to try against a tape that does not answer, in seconds."""
 _PAUSE_S: Final = 0.2
+_CLAIMS: Final = 10
+"""How many times to look up and claim, while others append under the producer's name."""
 
 
 class Appender:
@@ -36,11 +38,35 @@ class Appender:
         self.last_number = 0
 
     async def open(self) -> None:
-        """Look up where the producer stands."""
-        newest = await self._tape.newest_of(self._producer)
-        if newest is not None:
-            self._expected = newest.sequence
-            self.last_number = newest.entry.last_number
+        """Look up where the producer stands, and claim the place after it by an entry without rows.
+
+        From then on, whatever an older connection has under way cannot land any more.
+
+        Raises
+        ------
+        MarketDataError
+            FENCED, if others keep claiming; TAPE_FULL; TAPE_UNAVAILABLE, after 15 s
+            without an answer.
+        """
+        deadline = time.monotonic() + _GIVE_UP_S
+        claims = 0
+        while claims < _CLAIMS:
+            newest = await self._tape.newest_of(self._producer)
+            last = newest.entry.last_number if newest else 0
+            claim = Entry(last, last, newest.entry.instruments_version if newest else 0, b"")
+            try:
+                self._expected = await self._tape.append(self._producer, claim, newest.sequence if newest else 0)
+            except WrongPlaceError:  # something landed in between: look again
+                claims += 1
+                continue
+            except MarketDataError as error:  # whether it landed or not: look again
+                if error.reason != reasons.ERROR_REASON_TAPE_UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            self.last_number = last
+            return
+        raise self._fenced()
 
     async def append(self, entry: Entry) -> int:
         """Append the producer's next entry; return its sequence number, once it is durable.
