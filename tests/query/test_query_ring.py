@@ -15,7 +15,7 @@ from tests.tape.helpers import quotes, rows_of, trades
 
 
 def entry(sequence: int, size: int = 10) -> ReadEntry:
-    return ReadEntry(sequence, b"x" * size, [])
+    return ReadEntry(sequence, b"x" * size)
 
 
 def ring_of(count: int, max_bytes: int, *, first: int = 1, size: int = 10) -> Ring:
@@ -105,3 +105,22 @@ def test_the_message_of_a_piece_is_made_once() -> None:
     message = piece.message(b"-tail")
     assert message == b"rows-tail"
     assert piece.message(b"-tail") is message
+
+
+def test_what_was_made_of_an_entry_is_kept_while_it_is_among_the_newest() -> None:
+    ring, made = Ring(1 << 20), 0
+
+    def make() -> Piece:
+        nonlocal made
+        made += 1
+        return Piece(b"", 0)
+
+    first = entry(1)
+    ring.append(first)
+    for sequence in range(2, 65):
+        first.made("key", make)
+        ring.append(entry(sequence))
+    assert made == 1
+    ring.append(entry(65))
+    first.made("key", make)
+    assert made == 2

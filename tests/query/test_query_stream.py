@@ -237,14 +237,14 @@ async def test_a_reader_with_nothing_to_read_sleeps(client: Client) -> None:
     async with opened(feed) as hub, reading(hub) as reader:
         await feed.write(trades(1))
         await eventually(lambda: reader.rows == [1])
-        entries_after, looks = hub.entries_after, 0
+        in_ring, looks = hub.in_ring, 0
 
-        async def counted(sequence: int, limit: int) -> Any:
+        def counted(sequence: int, limit: int) -> Any:
             nonlocal looks
             looks += 1
-            return await entries_after(sequence, limit)
+            return in_ring(sequence, limit)
 
-        hub.entries_after = counted
+        hub.in_ring = counted
         for _ in range(100):
             await asyncio.sleep(0)
         assert looks <= 1

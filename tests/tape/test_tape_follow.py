@@ -115,7 +115,7 @@ class LossyClient:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    async def subscribe(self, topic: str, cb: Any = None) -> Any:
+    async def subscribe(self, topic: str, cb: Any = None, **limits: Any) -> Any:
         if cb is None:
             return await self._client.subscribe(topic)
 
@@ -125,7 +125,7 @@ class LossyClient:
             else:
                 await cb(message)
 
-        return await self._client.subscribe(topic, cb=sometimes)
+        return await self._client.subscribe(topic, cb=sometimes, **limits)
 
 
 @pytest.mark.parametrize(("share", "seed"), [(0.1, 1), (0.5, 2), (0.9, 3), (1.0, 4)])

@@ -146,6 +146,10 @@ class Hub:
         """Wake a reader no more."""
         self._readers.discard(reader)
 
+    def in_ring(self, sequence: int, limit: int) -> Sequence[ReadEntry] | None:
+        """Return up to `limit` entries after a place; None if they are not in the ring."""
+        return () if sequence >= self.head else self._ring.after(sequence, limit)
+
     async def entries_after(self, sequence: int, limit: int) -> Sequence[ReadEntry]:
         """Return up to `limit` entries after a place, from the ring, or else from the tape.
 

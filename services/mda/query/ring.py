@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 from marketdata.columns import Batch
 from mda.query.selection import Selection
 from mda.tape.payload import decode_payload, encode_payload
 from mda.tape.tape import StoredEntry
+
+_HOT_ENTRIES: Final = 64
+"""Of so many of the newest entries what was made of them is kept: most readers are there."""
 
 
 @dataclass(slots=True)
@@ -34,29 +39,46 @@ class Piece:
         return self._message
 
 
-@dataclass(slots=True)
 class ReadEntry:
     """An entry as readers use it: decoded once, and encoded once per selection.
 
-    Attributes
+    Parameters
     ----------
     sequence
         Its place on the tape.
     payload
         Its bytes.
-    batches
-        Its batches.
+
+    Attributes
+    ----------
+    sequence, payload
+        As given.
     """
 
-    sequence: int
-    payload: bytes
-    batches: list[Batch]
-    _made: dict[Hashable, Piece] = field(default_factory=dict)
+    __slots__ = ("_batches", "_made", "payload", "sequence")
+
+    def __init__(self, sequence: int, payload: bytes) -> None:
+        self.sequence = sequence
+        self.payload = payload
+        self._batches: list[Batch] | None = None
+        self._made: dict[Hashable, Piece] = {}
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Its batches."""
+        if self._batches is None:
+            self._batches = decode_payload(self.payload)
+        return self._batches
 
     @property
     def rows(self) -> int:
         """How many rows it has."""
         return sum(batch.rows for batch in self.batches)
+
+    def forget(self) -> None:
+        """Drop all but the bytes: what was made of them is made again for the few who come late."""
+        self._batches = None
+        self._made.clear()
 
     def made(self, key: Hashable, make: Callable[[], Piece]) -> Piece:
         """Return what was made of the entry under a key, making it if it is not there."""
@@ -79,7 +101,7 @@ class ReadEntry:
 
 def read_entry(stored: StoredEntry) -> ReadEntry:
     """Return a stored entry as readers use it."""
-    return ReadEntry(stored.sequence, stored.entry.payload, decode_payload(stored.entry.payload))
+    return ReadEntry(stored.sequence, stored.entry.payload)
 
 
 class Ring:
@@ -94,27 +116,25 @@ class Ring:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: list[ReadEntry] = []
-        self._start = 0  # entries before it are gone; they are cut off in large pieces
+        self._entries: deque[ReadEntry] = deque()
 
     def append(self, entry: ReadEntry) -> None:
         """Add the newest entry. A hole before it empties the ring first."""
         if self._entries and entry.sequence != self._entries[-1].sequence + 1:
-            self._entries, self._start, self._bytes = [], 0, 0
+            self._entries.clear()
+            self._bytes = 0
         self._entries.append(entry)
         self._bytes += len(entry.payload)
-        while self._bytes > self._max_bytes and self._start < len(self._entries) - 1:
-            self._bytes -= len(self._entries[self._start].payload)
-            self._start += 1
-        if self._start > 1024 and self._start * 2 > len(self._entries):
-            del self._entries[: self._start]
-            self._start = 0
+        while self._bytes > self._max_bytes and len(self._entries) > 1:
+            self._bytes -= len(self._entries.popleft().payload)
+        if len(self._entries) > _HOT_ENTRIES:
+            self._entries[-_HOT_ENTRIES - 1].forget()
 
     def after(self, sequence: int, limit: int) -> Sequence[ReadEntry] | None:
         """Return up to `limit` entries after a place; None if the next one is gone."""
-        if len(self._entries) == self._start:
+        if not self._entries:
             return None
-        index = sequence + 1 - self._entries[self._start].sequence
+        index = sequence + 1 - self._entries[0].sequence
         if index < 0:
             return None
-        return self._entries[self._start + index : self._start + index + limit]
+        return [self._entries[place] for place in range(index, min(index + limit, len(self._entries)))]

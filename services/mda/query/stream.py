@@ -97,7 +97,10 @@ class Stream:
                     yield self._sent(self._outbox.popleft())
                     continue
                 place = self.position
-                data = self._next(await self.hub.entries_after(place, _ENTRIES_AT_ONCE))
+                entries = self.hub.in_ring(place, _ENTRIES_AT_ONCE)
+                if entries is None:
+                    entries = await self.hub.entries_after(place, _ENTRIES_AT_ONCE)
+                data = self._next(entries)
                 if data:
                     yield self._sent(data)
                 elif self._silent:

@@ -26,6 +26,10 @@ _WRONG_LAST_SEQUENCE: Final = 10071
 _STREAM_FULL: Final = frozenset({10077, 10054, 10047})
 """JetStream's codes for: a limit of the stream; of the account; of the server."""
 
+_MOST_ARRIVED: Final = 256
+_PENDING_BYTES: Final = 32 << 20
+"""How many records, and before them bytes, a follower may have waiting in memory."""
+
 _LIST_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 1.0
 """A follower looks by itself this often, in seconds: live messages may be lost."""
@@ -172,10 +176,14 @@ class Log:
         wake = asyncio.Event()
 
         async def take(message: Msg) -> None:
+            if len(arrived) >= _MOST_ARRIVED:
+                arrived.clear()  # too fast for us: what is missing is read from the stream
             arrived.append(_record(message))
             wake.set()
 
-        subscription = await self._client.subscribe(f"live.{self._subjects}", cb=take)
+        subscription = await self._client.subscribe(
+            f"live.{self._subjects}", cb=take, pending_bytes_limit=_PENDING_BYTES
+        )
         try:
             while True:
                 async with aclosing(self._catch_up(after)) as missed:
