@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from nats.aio.client import Client
+
+from mda.tape.connection import connect
+from tests.tape.nats_server import NatsServer
 
 # No deadline: machines that run tests are busy.
 settings.register_profile("mda", deadline=None, max_examples=50)
 settings.load_profile("mda")
 
 
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """Give a server that the tests of a module share."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
 @pytest.fixture
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+async def client(nats: NatsServer) -> AsyncIterator[Client]:
+    async with connect(nats.url, None, "tests") as connected:
+        yield connected
 
 
-def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Wait until something is true; fail if it is not in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not true within {within_s} s")
-        time.sleep(0.02)
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """Give a server of the test's own, which it may kill."""
+    with NatsServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def own_client(own_nats: NatsServer) -> AsyncIterator[Client]:
+    async with connect(own_nats.url, None, "tests") as connected:
+        yield connected

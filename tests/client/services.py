@@ -25,7 +25,7 @@ from mda.auth.opening import open_store
 from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
 from mda.runtime.probe import serves
-from tests.conftest import until
+from tests.polling import until
 from tests.tape.nats_server import NatsServer, free_port
 
 SCOPES = ("instruments:write", "quotes:publish", "quotes:read")

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import until
+from tests.polling import until
 from tests.stack.conftest import MDA, Stack, free_port, start
 
 

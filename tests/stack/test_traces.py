@@ -10,7 +10,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from tests.conftest import until
+from tests.polling import until
 from tests.stack.conftest import Stack, free_port, start
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

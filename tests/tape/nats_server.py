@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from tests.conftest import until
+from tests.polling import until
 
 _BINARY = str(Path(sys.executable).with_name("nats-server"))
 
