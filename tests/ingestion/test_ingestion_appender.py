@@ -59,6 +59,23 @@ class LossyTape(Tape):
         raise MarketDataError(reasons.ERROR_REASON_TAPE_UNAVAILABLE, "lost")
 
 
+class OvertakenTape(Tape):
+    """A tape on which another connection's entries land just before claims do."""
+
+    def __init__(self, tape: Tape, client: Client, times: int) -> None:
+        super().__init__(client, tape.dataset)
+        self._left = times
+        self._number = 0
+
+    async def append(self, producer: str, entry: Entry, expected: int) -> int:
+        if not entry.payload and self._left:
+            self._left -= 1
+            self._number += 1
+            landed = Entry(self._number, self._number, 1, encode_payload([trades(self._number)]))
+            await super().append(producer, landed, expected)
+        return await super().append(producer, entry, expected)
+
+
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appender_module, "_PAUSE_S", 0)
@@ -108,6 +125,32 @@ async def test_an_older_connection_is_fenced_off_as_soon_as_a_newer_one_opens(cl
     assert caught.value.reason_name == "FENCED"
     await newer.append(entry(1))
     assert await rows_on_tape(client, tape.dataset) == [1]
+
+
+async def test_what_lands_while_a_producer_opens_is_counted(client: Client) -> None:
+    tape = await make_tape(client)
+    appender = await opened(OvertakenTape(tape, client, 2))
+    assert appender.last_number == 2
+    await appender.append(entry(3))
+    assert await rows_on_tape(client, tape.dataset) == [1, 2, 3]
+
+
+async def test_a_producer_that_is_always_overtaken_is_fenced(client: Client) -> None:
+    tape = await make_tape(client)
+    with pytest.raises(MarketDataError) as caught:
+        await opened(OvertakenTape(tape, client, 1000))
+    assert caught.value.reason_name == "FENCED"
+
+
+async def test_opening_gives_up_on_a_tape_that_stays_away(
+    own_nats: NatsServer, own_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender_module, "_GIVE_UP_S", 0)
+    tape = await make_tape(own_client, timeout_s=0.2)
+    own_nats.kill()
+    with pytest.raises(MarketDataError) as caught:
+        await opened(tape)
+    assert caught.value.reason_name == "TAPE_UNAVAILABLE"
 
 
 async def test_an_older_connection_is_fenced_off_and_writes_nothing(client: Client) -> None:

@@ -10,7 +10,6 @@ from rich.console import Console
 from marketdata.errors import ApiError
 from mda.cli import connect, doctor, ingest, up, watch
 from mda.cli.folder import StackError
-from mda.feeds.dbn import FileError
 
 app = typer.Typer(
     name="mda",
@@ -27,7 +26,7 @@ def main() -> None:
     """Run the command; what is wrong is one line on stderr, and exit code 1."""
     try:
         app()
-    except (StackError, FileError, ApiError, ValueError) as error:
+    except (StackError, ApiError, ValueError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {error}", markup=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from marketdata.client import Client
-from marketdata.columns import FIELDS
+from marketdata.columns import FIELDS, Kind
 from marketdata.errors import ApiError
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
@@ -67,7 +67,9 @@ async def _ingest(files: list[DbnFile], url: str, api_key: str) -> None:
     async with Client.connect(url, api_key) as client:
         for file in files:
             with progress:
-                result = await (_definitions(client, file) if file.kind is None else _rows(client, file, progress))
+                result = await (
+                    _definitions(client, file) if file.kind is None else _rows(client, file, file.kind, progress)
+                )
             console.print(_sentence(file, result), highlight=False)
 
 
@@ -79,9 +81,7 @@ async def _definitions(client: Client, file: DbnFile) -> Ingested:
     return Ingested("instruments", len(put), added)
 
 
-async def _rows(client: Client, file: DbnFile, progress: Progress) -> Ingested:
-    kind = file.kind
-    assert kind is not None  # noqa: S101
+async def _rows(client: Client, file: DbnFile, kind: Kind, progress: Progress) -> Ingested:
     ids = await _ids(client, file)
     task = progress.add_task(file.path.name, total=None)
     records = added = number = 0

@@ -77,16 +77,12 @@ async def _follow(subscriber: Subscriber, dataset: str, lines: dict[str, Line], 
     async for update in subscriber:
         unknown = [s.symbol for s in update.status.symbols if not s.instrument_id] if update.status else []
         if unknown:
-            raise StackError(f"{dataset} has no {', '.join(unknown)}. It has: {await _symbols(subscriber)}.")
+            raise StackError(f"{dataset} has no {', '.join(unknown)}. Without a symbol, `mda watch` shows all.")
         for batch in (*update.snapshot, *update.batches):
             _take(batch, lines, subscriber.symbols)
         if time.monotonic() - drawn_s > 1 / _REFRESH_PER_S:
             drawn_s = time.monotonic()
             live.update(_table(dataset, lines, subscriber, wide=live.console.width >= _WIDE))
-
-
-async def _symbols(subscriber: Subscriber) -> str:
-    return ", ".join(subscriber.symbols.values()) or "other symbols"
 
 
 def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None:

@@ -158,9 +158,9 @@ class Hub:
         MarketDataError
             CURSOR_OUT_OF_RANGE if the next one is on the tape no more.
         """
-        entries = self._ring.after(sequence, limit)
-        if entries is not None or sequence >= self.head:
-            return entries or ()
+        entries = self.in_ring(sequence, limit)
+        if entries is not None:
+            return entries
         stored = (await self._tape.read(sequence))[:limit]
         if stored and stored[0].sequence != sequence + 1:
             raise self._gone(stored[0].sequence - 1)
