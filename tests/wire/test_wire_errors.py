@@ -11,7 +11,6 @@ import pytest_asyncio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
-from marketdata.backoff import Backoff
 from marketdata.errors import ApiError, api_error
 
 C = grpc.StatusCode
@@ -103,21 +102,3 @@ async def test_a_failed_call_becomes_an_api_error(
 )
 def test_what_may_succeed_later_is_transient(code: C, reason: str, transient: bool) -> None:
     assert ApiError(code, "m", reason, {}).transient is transient
-
-
-def test_waits_double_up_to_a_second_with_jitter() -> None:
-    backoff = Backoff()
-    for most in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
-        assert most / 2 <= backoff.next_s() <= most
-
-
-def test_success_begins_the_waits_anew() -> None:
-    backoff = Backoff()
-    for _ in range(5):
-        backoff.next_s()
-    backoff.reset()
-    assert backoff.next_s() <= 0.1
-
-
-def test_two_clients_do_not_wait_in_step() -> None:
-    assert len({Backoff().next_s() for _ in range(20)}) > 1

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from typing import Final
 
 _RANDOM: Final = random.SystemRandom()
-_FIRST_S: Final = 0.1
-_MOST_S: Final = 1.0
+_LEAST_S: Final = 0.1
+_MOST_S: Final = 5.0
+_SHARE: Final = 0.2
 
 
 class Backoff:
-    """Grows from 0.1 s to 1 s by doubling, with jitter, so that clients do not come back in step."""
+    """Waits in proportion to how long it has failed: a fifth of that, from 0.1 s to 5 s.
 
-    def __init__(self) -> None:
-        self._next_s = _FIRST_S
+    What comes back after a moment is found within a moment, and what is away for long is
+    left alone. Jitter keeps clients from coming back in step.
+
+    Parameters
+    ----------
+    clock_s
+        A monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._failing_since_s: float | None = None
 
     def reset(self) -> None:
         """Begin anew: something succeeded."""
-        self._next_s = _FIRST_S
+        self._failing_since_s = None
 
     def next_s(self) -> float:
-        """Return how long to wait now, in seconds."""
-        wait_s = self._next_s * _RANDOM.uniform(0.5, 1.0)
-        self._next_s = min(self._next_s * 2, _MOST_S)
-        return wait_s
+        """Return how long to wait now, after a failure, in seconds."""
+        now_s = self._clock_s()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        wait_s = min(max(_LEAST_S, _SHARE * (now_s - self._failing_since_s)), _MOST_S)
+        return wait_s * _RANDOM.uniform(0.5, 1.0)
