@@ -10,7 +10,8 @@ import numpy as np
 
 from bench.report import Report
 from bench.stack import quotes
-from marketdata.columns import COLUMNS, Batch, Kind, from_message, to_bytes
+from marketdata.codec import to_bytes
+from marketdata.columns import COLUMNS, Batch, Kind, from_message
 from marketdata.v1 import batch_pb2
 from marketdata.wire import parse
 

@@ -9,6 +9,7 @@ from nats.js import api
 
 from bench.report import Report
 from bench.stack import DATASET, Running, quotes
+from marketdata.columns import Batch
 from marketdata.publisher import Publisher
 from mda.tape.payload import encode_payload
 
@@ -27,15 +28,22 @@ async def run(running: Running, report: Report) -> None:
 
 
 async def _publish(running: Running, rows: int, *, gateway: bool) -> float:
-    batch = quotes(rows, time.time_ns() - 1_000_000_000)
+    first = quotes(rows, time.time_ns() - 10_000_000_000)
     async with running.channel("ingestion", gateway=gateway) as (channel, tokens):
         name = f"bench-{rows}-{gateway}"
         async with Publisher.open(channel, tokens, DATASET, name) as publisher:
             started = time.perf_counter()
+            count = 0
             while time.perf_counter() - started < _SECONDS:
-                await publisher.publish(batch)
+                await publisher.publish(_later(first, count * rows))
+                count += 1
             await publisher.flush()
             return publisher.acknowledged_rows / (time.perf_counter() - started) / 1e6
+
+
+def _later(batch: Batch, by_ns: int) -> Batch:
+    """Return a batch with later times: a producer whose clock stands still is out of order."""
+    return Batch(batch.kind, batch.rows, {**batch.columns, "ts_event": batch["ts_event"] + by_ns})
 
 
 async def _jetstream(running: Running, rows: int) -> float:

@@ -11,7 +11,8 @@ import pytest
 import zstandard
 from dbn_files import UNDEFINED, definition, metadata, quote, trade
 
-from marketdata.columns import ABSENT, NANOS, Kind, to_bytes
+from marketdata.codec import to_bytes
+from marketdata.columns import ABSENT, NANOS, Kind
 from marketdata.v1.batch_pb2 import Side
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.feeds.dbn import ROWS_AT_ONCE, DbnFile, FileError, open_dbn

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marketdata.columns import ABSENT, NANOS, Batch, Kind, concatenate, to_bytes
+from marketdata.codec import to_bytes
+from marketdata.columns import ABSENT, NANOS, Batch, Kind, concatenate
 from marketdata.v1.batch_pb2 import Side
 from mda.feeds.market import PROFILES, Market, instruments
 from mda.market.instruments import Directory

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from marketdata.client import Client
-from marketdata.columns import COLUMNS, Batch, Kind, make_batch, to_bytes
+from marketdata.codec import to_bytes
+from marketdata.columns import COLUMNS, Batch, Kind, make_batch
 from marketdata.errors import ApiError, api_error
 from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest, PublishResponse
 from marketdata.subscriber import Start

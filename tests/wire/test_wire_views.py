@@ -23,7 +23,8 @@ from wire_bytes import (
     with_length,
 )
 
-from marketdata.columns import Batch, ColumnError, Kind, from_message, make_batch, to_bytes
+from marketdata.codec import to_bytes
+from marketdata.columns import Batch, ColumnError, Kind, from_message, make_batch
 from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import batch_pb2

@@ -1,4 +1,4 @@
-"""Batches of rows as NumPy columns, and their bytes.
+"""Batches of rows as NumPy columns.
 
 Conventions (those of `marketdata/v1/batch.proto`): times are int64 nanoseconds since
 the epoch, UTC; prices and sizes are int64 in units of 1e-9; `ABSENT` stands for "not
@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import Buffer
 
 from marketdata.v1 import batch_pb2
 
@@ -109,32 +107,6 @@ FIELDS: Final[Mapping[Kind, str]] = {Kind.QUOTE: "quotes", Kind.TRADE: "trades"}
 """The field of `marketdata.v1.Batch` that holds each kind's columns."""
 
 _KINDS: Final = {field: kind for kind, field in FIELDS.items()}
-_LENGTH_DELIMITED: Final = 2
-
-
-def field_tag(message: type[Message], field: str) -> bytes:
-    """Return the tag of a field that has a length, as it stands on the wire."""
-    return varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
-
-
-@lru_cache(maxsize=4096)  # the lengths of columns come again and again
-def varint(value: int) -> bytes:
-    """Return a non-negative number as protobuf writes it."""
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
-
-
-_MESSAGES: Final = {Kind.QUOTE: batch_pb2.QuoteColumns, Kind.TRADE: batch_pb2.TradeColumns}
-_ROWS_TAG: Final = varint(batch_pb2.Batch.DESCRIPTOR.fields_by_name["rows"].number << 3)
-_KIND_TAGS: Final = {kind: field_tag(batch_pb2.Batch, field) for kind, field in FIELDS.items()}
-_TAGS: Final = {
-    kind: [(field_tag(message, column.name), column.name) for column in COLUMNS[kind]]
-    for kind, message in _MESSAGES.items()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,40 +233,3 @@ def from_message(message: Any) -> Batch:
         elif data or column.required:
             raise ColumnError(f"{field}.{column.name}", rows, len(data) / column.dtype.itemsize)
     return Batch(kind, rows, columns)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A piece of a message: its bytes in parts, and how many they are."""
-
-    parts: list[Buffer]
-    size: int
-
-    def within(self, tag: bytes) -> Encoded:
-        """Return the piece as a field, with its tag and length before it."""
-        head = tag + varint(self.size)
-        return Encoded([head, *self.parts], len(head) + self.size)
-
-
-def encode(batch: Batch) -> Encoded:
-    """Return the bytes of a batch as a `marketdata.v1.Batch`, without copying its columns.
-
-    They are put together by hand, in the order and form of every protobuf encoder: a
-    message object would copy each column twice, at 70 times the cost for 32,768 rows.
-    """
-    parts: list[Buffer] = []
-    size = 0
-    for tag, name in _TAGS[batch.kind]:
-        values = batch.columns.get(name)
-        if values is not None:
-            head = tag + varint(values.nbytes)
-            parts += (head, values.data)
-            size += len(head) + values.nbytes
-    columns = Encoded(parts, size).within(_KIND_TAGS[batch.kind])
-    rows = _ROWS_TAG + varint(batch.rows)
-    return Encoded([rows, *columns.parts], len(rows) + columns.size)
-
-
-def to_bytes(batch: Batch) -> bytes:
-    """Return the bytes of a batch as a `marketdata.v1.Batch`."""
-    return b"".join(encode(batch).parts)

@@ -12,23 +12,32 @@ from typing import Any, Final, Self
 import grpc
 
 from marketdata.backoff import Backoff
-from marketdata.columns import Batch, Encoded, encode, field_tag, varint
+from marketdata.codec import Encoded, encode, field_tag, varint
+from marketdata.columns import Batch
 from marketdata.errors import ApiError, api_error
-from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest, PublishResponse
+from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
 from marketdata.tokens import TokenSource
 
 _METHOD: Final = "/marketdata.ingestion.v1.IngestionService/Publish"
-_BATCH: Final = field_tag(PublishRequest, "batch")
+_BATCHES: Final = field_tag(PublishRequest, "batches")
+_NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
 _OPEN_TIMEOUT_S: Final = 10.0
+_JOINED_BYTES: Final = 512 * 1024
+"""Batches that wait are sent in messages of up to so many bytes."""
+_TURN_BYTES: Final = 64 * 1024
+"""A producer in a tight loop lets the sender have its turn after so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Numbered:
+    """A batch that is not acknowledged yet: its message, and where in it `Batches` begins."""
+
     number: int
     rows: int
-    data: bytes
+    message: bytes
+    start: int
 
 
 class Publisher:
@@ -58,6 +67,7 @@ class Publisher:
         self._sent: deque[_Numbered] = deque()  # not acknowledged yet
         self._unsent: deque[_Numbered] = deque()
         self._rows = 0
+        self._turn_bytes = 0
         self._last_number = 0
         self._failure: Exception | None = None
         self._opened = asyncio.Event()
@@ -113,10 +123,14 @@ class Publisher:
         ApiError
             If the server has refused for good.
         """
-        await asyncio.sleep(0)  # a producer in a tight loop would keep the sender from its turn
+        if self._turn_bytes > _TURN_BYTES:
+            self._turn_bytes = 0
+            await asyncio.sleep(0)
         await self._until(self._room)
         number = self._last_number + 1
-        self._unsent.append(_Numbered(number, batch.rows, _request(number, batch)))
+        item = _numbered(number, batch)
+        self._unsent.append(item)
+        self._turn_bytes += len(item.message)
         self._rows += batch.rows
         self._last_number = number
         self._update()
@@ -217,10 +231,23 @@ class Publisher:
         while True:
             await self._work.wait()
             while self._unsent:
-                item = self._unsent.popleft()
-                self._sent.append(item)
-                await call.write(item.data)
+                await call.write(self._next_message())
             self._update()
+
+    def _next_message(self) -> bytes:
+        """Return the next batches that wait as one message."""
+        first = self._unsent.popleft()
+        self._sent.append(first)
+        size = len(first.message)
+        if not self._unsent or size + len(self._unsent[0].message) > _JOINED_BYTES:
+            return first.message
+        parts = [memoryview(first.message)[first.start :]]
+        while self._unsent and size + len(self._unsent[0].message) <= _JOINED_BYTES:
+            item = self._unsent.popleft()
+            self._sent.append(item)
+            size += len(item.message)
+            parts.append(memoryview(item.message)[item.start :])
+        return b"".join((_BATCHES, varint(sum(map(len, parts))), *parts))
 
     async def _take_acks(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:
@@ -241,11 +268,12 @@ class Publisher:
                 self.acknowledged_rows += item.rows
 
 
-def _request(number: int, batch: Batch) -> bytes:
-    """Return the message that publishes a batch."""
+def _numbered(number: int, batch: Batch) -> _Numbered:
     rows = encode(batch).within(_ROWS)
     head = _NUMBER + varint(number)
-    return b"".join(Encoded([head, *rows.parts], len(head) + rows.size).within(_BATCH).parts)
+    numbered = Encoded([head, *rows.parts], len(head) + rows.size).within(_NUMBERED)
+    message = numbered.within(_BATCHES)
+    return _Numbered(number, batch.rows, b"".join(message.parts), message.size - numbered.size)
 
 
 async def _raise_status(call: Any) -> None:

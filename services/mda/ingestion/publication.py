@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from marketdata.codec import UnusualFormError, decode, field_tag, read_field, read_fields, read_varint, varint
 from marketdata.columns import MAX_ROWS, ColumnError, from_message
-from marketdata.ingestion.v1.ingestion_service_pb2 import PublishRequest
+from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.wire import parse
 from mda.ingestion.appender import Appender
 from mda.ingestion.commit import CommitQueue, Numbered, Prepared, first_error, prepare
 from mda.ingestion.datasets import Dataset
-from mda.market.errors import MarketDataError
+from mda.market.errors import MarketDataError, invalid_field
 from mda.tape.tape import Entry
 
 _ENOUGH_ROWS: Final = 4_096
 """While an append is under way, batches are checked and encoded from this many rows on."""
+_BATCH: Final = field_tag(PublishRequest, "batch")
+_BATCHES: Final = field_tag(PublishRequest, "batches")
+_NUMBERED: Final = field_tag(Batches, "batches")
+_NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
+_ROWS: Final = field_tag(NumberedBatch, "batch")
 _TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
 
 
@@ -61,17 +67,60 @@ def read_request(data: bytes) -> Any:
         ) from None
 
 
-def read_batch(message: Any) -> Numbered:
-    """Return the numbered batch of a producer's message.
+def read_batches(data: bytes) -> Iterator[Numbered]:
+    """Yield the numbered batches of a producer's message, in its order.
 
     Raises
     ------
     MarketDataError
-        OUT_OF_TURN, EMPTY_BATCH, BATCH_TOO_LARGE or RAGGED_COLUMN.
+        MALFORMED_MESSAGE, OUT_OF_TURN, INVALID_FIELD, EMPTY_BATCH, BATCH_TOO_LARGE or
+        RAGGED_COLUMN, after the batches before the bad one.
     """
-    if message.WhichOneof("message") != "batch":
-        raise out_of_turn("open", "Only the first message opens; after it send `batch` messages.")
-    rows = message.batch.batch.rows
+    try:
+        yield from _read_usual(data)
+    except UnusualFormError:
+        yield from _read_any(read_request(data))
+
+
+def _read_usual(data: bytes) -> list[Numbered]:
+    """Return the batches of a message in the usual form, without copying their columns."""
+    end = len(data)
+    if data[:1] == _BATCH:
+        start, stop = read_field(data, 0, end, _BATCH[0])
+        found = [_read_numbered(data, start, stop)]
+    else:
+        start, stop = read_field(data, 0, end, _BATCHES[0])
+        found = [_read_numbered(data, *place) for place in read_fields(data, start, stop, _NUMBERED[0])]
+    if stop != end or not found:
+        raise UnusualFormError
+    return found
+
+
+def _read_numbered(data: bytes, at: int, end: int) -> Numbered:
+    if at == end or data[at] != _NUMBER[0]:
+        raise UnusualFormError
+    number, at = read_varint(data, at + 1)
+    start, stop = read_field(data, at, end, _ROWS[0])
+    batch = decode(data, start, stop)
+    if stop != end or batch.rows > MAX_ROWS:
+        raise UnusualFormError
+    return Numbered(number, batch)
+
+
+def _read_any(message: Any) -> Iterator[Numbered]:
+    match message.WhichOneof("message"):
+        case "batch":
+            yield _numbered(message.batch)
+        case "batches" if message.batches.batches:
+            yield from map(_numbered, message.batches.batches)
+        case "batches":
+            raise invalid_field("batches.batches", "repeated.min_items", "batches.batches: send at least one batch.")
+        case _:
+            raise out_of_turn("open", "Only the first message opens; after it send batches.")
+
+
+def _numbered(message: Any) -> Numbered:
+    rows = message.batch.rows
     if rows > MAX_ROWS:
         raise MarketDataError(
             reasons.ERROR_REASON_BATCH_TOO_LARGE,
@@ -81,7 +130,7 @@ def read_batch(message: Any) -> Numbered:
             limit=MAX_ROWS,
         )
     try:
-        return Numbered(message.batch.number, from_message(message.batch.batch))
+        return Numbered(message.number, from_message(message.batch))
     except ColumnError as error:
         raise _of_column(error) from None
 
@@ -116,6 +165,18 @@ class _Group:
     prepared: Prepared
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Outcomes that are to be told."""
+
+    outcomes: list[Outcome]
+
+    @property
+    def rows(self) -> int:
+        """How many outcomes: they are what is bounded here."""
+        return len(self.outcomes)
+
+
 class Publication:
     """The state of one `Publish` stream.
 
@@ -129,6 +190,7 @@ class Publication:
         self._appender = Appender(dataset.tape, producer)
         self._queue: CommitQueue[Numbered] = CommitQueue()
         self._ready: CommitQueue[_Group] = CommitQueue()
+        self._done: CommitQueue[_Done] = CommitQueue()
         self._last_taken = 0
         self._last_flagged = 0
 
@@ -169,16 +231,13 @@ class Publication:
         MarketDataError
             That of a batch that may not go on the tape, of the tape, or of `close`.
         """
-        preparing = asyncio.create_task(self._prepare_all())
+        stages = [asyncio.create_task(self._prepare_all()), asyncio.create_task(self._append_all())]
         try:
-            while groups := await self._ready.take():
-                # Nobody is in a hurry for the next group now: let it grow, which is cheaper.
-                self._queue.want(_ENOUGH_ROWS)
-                outcomes = await self._append(groups)
-                self._queue.want(1)
-                yield outcomes
+            while done := await self._done.take():
+                yield [outcome for item in done for outcome in item.outcomes]
         finally:
-            preparing.cancel()
+            for stage in stages:
+                stage.cancel()
             if self._last_flagged > self._appender.last_number:
                 self._dataset.forget_times()  # those rows may come again, and are not late then
 
@@ -218,6 +277,19 @@ class Publication:
         """Make a group of batches that the tape, or a group before it, holds."""
         if numbers:
             await self._ready.put(_Group(numbers, len(numbers), Prepared(b"", [0] * len(numbers))))
+
+    async def _append_all(self) -> None:
+        try:
+            while groups := await self._ready.take():
+                # Nobody is in a hurry for the next group now: let it grow, which is cheaper.
+                self._queue.want(_ENOUGH_ROWS)
+                outcomes = await self._append(groups)
+                self._queue.want(1)
+                await self._done.put(_Done(outcomes))
+        except Exception as error:  # whatever it is, `outcomes` ends with it
+            self._done.close(error)
+        else:
+            self._done.close()
 
     async def _append(self, groups: list[_Group]) -> list[Outcome]:
         fresh = [group for group in groups if group.prepared.payload]

@@ -22,7 +22,7 @@ from marketdata.ingestion.v1.ingestion_service_pb2 import (
     PutInstrumentsResponse,
 )
 from mda.ingestion.datasets import Dataset, Datasets
-from mda.ingestion.publication import Outcome, Publication, out_of_turn, read_batch, read_request
+from mda.ingestion.publication import Outcome, Publication, out_of_turn, read_batches, read_request
 from mda.ingestion.rows import RowPublisher
 from mda.market.errors import draining
 from mda.market.pages import decode_page, encode_page
@@ -128,10 +128,10 @@ async def _read_batches(requests: AsyncIterator[bytes], publication: Publication
     rows, size = ROWS.labels("in", dataset), BYTES.labels("in", dataset)
     try:
         async for data in requests:
-            item = read_batch(read_request(data))
-            await publication.submit(item)
-            rows.inc(item.batch.rows)
             size.inc(len(data))
+            for item in read_batches(data):
+                await publication.submit(item)
+                rows.inc(item.batch.rows)
     except Exception as error:  # whatever it is, the stream ends with it, after the acknowledgements
         publication.close(error)
     else:

@@ -13,7 +13,8 @@ import structlog
 from nats.aio.client import Client
 from opentelemetry import propagate, trace
 
-from marketdata.columns import Batch, Kind, field_tag, varint
+from marketdata.codec import field_tag, varint
+from marketdata.columns import Batch, Kind
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.cursor import Cursor, decode_cursor

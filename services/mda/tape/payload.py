@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from itertools import chain, groupby
 from typing import Final
 
-from marketdata.columns import Batch, concatenate, encode, field_tag, from_message
+from marketdata.codec import UnusualFormError, decode, encode, field_tag, read_fields
+from marketdata.columns import Batch, concatenate, from_message
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.wire import view
 
@@ -27,7 +28,10 @@ def encode_payload(batches: Iterable[Batch]) -> bytes:
 
 def decode_payload(payload: bytes) -> list[Batch]:
     """Return the batches of a payload, without copying their columns."""
-    return [from_message(message) for message in _RESPONSE.FromString(payload).batches]
+    try:
+        return [decode(payload, *place) for place in read_fields(payload, 0, len(payload), _BATCHES[0])]
+    except UnusualFormError:
+        return [from_message(message) for message in _RESPONSE.FromString(payload).batches]
 
 
 def merge_neighbours(batches: Iterable[Batch]) -> list[Batch]:

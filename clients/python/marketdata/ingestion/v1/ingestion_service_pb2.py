@@ -30,7 +30,7 @@ from marketdata.v1 import quote_pb2 as marketdata_dot_v1_dot_quote__pb2
 from marketdata.v1 import trade_pb2 as marketdata_dot_v1_dot_trade__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/marketdata/ingestion/v1/ingestion_service.proto\x12\x17marketdata.ingestion.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\xf6\x02\n\x0ePublishRequest\x12\x42\n\x04open\x18\x01 \x01(\x0b\x32,.marketdata.ingestion.v1.PublishRequest.OpenH\x00R\x04open\x12>\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchH\x00R\x05\x62\x61tch\x1a\xd4\x01\n\x04Open\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x44\n\x08producer\x18\x02 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x08producer\x12H\n\tack_level\x18\x03 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x61\x63kLevelB\t\n\x07message\"S\n\rNumberedBatch\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x14.marketdata.v1.BatchR\x05\x62\x61tch\"\xe0\x03\n\x0fPublishResponse\x12I\n\x06opened\x18\x01 \x01(\x0b\x32/.marketdata.ingestion.v1.PublishResponse.OpenedH\x00R\x06opened\x12\x43\n\x04\x61\x63ks\x18\x02 \x01(\x0b\x32-.marketdata.ingestion.v1.PublishResponse.AcksH\x00R\x04\x61\x63ks\x1a)\n\x06Opened\x12\x1f\n\x0blast_number\x18\x01 \x01(\x04R\nlastNumber\x1aH\n\x04\x41\x63ks\x12@\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32,.marketdata.ingestion.v1.PublishResponse.AckR\x04\x61\x63ks\x1a\xbc\x01\n\x03\x41\x63k\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12\x37\n\x05level\x18\x02 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelR\x05level\x12\x1c\n\tduplicate\x18\x03 \x01(\x08R\tduplicate\x12!\n\x0c\x66lagged_rows\x18\x04 \x01(\rR\x0b\x66laggedRows\x12#\n\rtape_sequence\x18\x05 \x01(\x04R\x0ctapeSequenceB\t\n\x07message\"\x8f\x01\n\x14PublishQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06quotes\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.QuoteB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06quotes\"_\n\x15PublishQuotesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\"\x8f\x01\n\x14PublishTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06trades\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.TradeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06trades\"_\n\x15PublishTradesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\"\x9f\x01\n\x15PutInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12H\n\x0binstruments\x18\x02 \x03(\x0b\x32\x19.marketdata.v1.InstrumentB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x0binstruments\"U\n\x16PutInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\"\xa7\x01\n\x16ListInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"~\n\x17ListInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*H\n\x08\x41\x63kLevel\x12\x19\n\x15\x41\x43K_LEVEL_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43K_LEVEL_DURABLE\x10\x02\"\x04\x08\x01\x10\x01\"\x04\x08\x03\x10\x03\x32\xe6\x06\n\x10IngestionService\x12v\n\x07Publish\x12\'.marketdata.ingestion.v1.PublishRequest\x1a(.marketdata.ingestion.v1.PublishResponse\"\x14\xaa\xbb\x18\x10\n\x0equotes:publish(\x01\x30\x01\x12\xb4\x01\n\rPublishQuotes\x12-.marketdata.ingestion.v1.PublishQuotesRequest\x1a..marketdata.ingestion.v1.PublishQuotesResponse\"D\xaa\xbb\x18\x10\n\x0equotes:publish\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/quotes:publish:\x01*\x12\xb4\x01\n\rPublishTrades\x12-.marketdata.ingestion.v1.PublishTradesRequest\x1a..marketdata.ingestion.v1.PublishTradesResponse\"D\xaa\xbb\x18\x10\n\x0equotes:publish\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/trades:publish:\x01*\x12\xb7\x01\n\x0ePutInstruments\x12..marketdata.ingestion.v1.PutInstrumentsRequest\x1a/.marketdata.ingestion.v1.PutInstrumentsResponse\"D\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02\'\"\"/v1/datasets/{dataset}/instruments:\x01*\x12\xb1\x01\n\x0fListInstruments\x12/.marketdata.ingestion.v1.ListInstrumentsRequest\x1a\x30.marketdata.ingestion.v1.ListInstrumentsResponse\";\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02$\x12\"/v1/datasets/{dataset}/instrumentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/marketdata/ingestion/v1/ingestion_service.proto\x12\x17marketdata.ingestion.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\xb4\x03\n\x0ePublishRequest\x12\x42\n\x04open\x18\x01 \x01(\x0b\x32,.marketdata.ingestion.v1.PublishRequest.OpenH\x00R\x04open\x12>\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchH\x00R\x05\x62\x61tch\x12<\n\x07\x62\x61tches\x18\x03 \x01(\x0b\x32 .marketdata.ingestion.v1.BatchesH\x00R\x07\x62\x61tches\x1a\xd4\x01\n\x04Open\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x44\n\x08producer\x18\x02 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x08producer\x12H\n\tack_level\x18\x03 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x61\x63kLevelB\t\n\x07message\"K\n\x07\x42\x61tches\x12@\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchR\x07\x62\x61tches\"S\n\rNumberedBatch\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x14.marketdata.v1.BatchR\x05\x62\x61tch\"\xe0\x03\n\x0fPublishResponse\x12I\n\x06opened\x18\x01 \x01(\x0b\x32/.marketdata.ingestion.v1.PublishResponse.OpenedH\x00R\x06opened\x12\x43\n\x04\x61\x63ks\x18\x02 \x01(\x0b\x32-.marketdata.ingestion.v1.PublishResponse.AcksH\x00R\x04\x61\x63ks\x1a)\n\x06Opened\x12\x1f\n\x0blast_number\x18\x01 \x01(\x04R\nlastNumber\x1aH\n\x04\x41\x63ks\x12@\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32,.marketdata.ingestion.v1.PublishResponse.AckR\x04\x61\x63ks\x1a\xbc\x01\n\x03\x41\x63k\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12\x37\n\x05level\x18\x02 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelR\x05level\x12\x1c\n\tduplicate\x18\x03 \x01(\x08R\tduplicate\x12!\n\x0c\x66lagged_rows\x18\x04 \x01(\rR\x0b\x66laggedRows\x12#\n\rtape_sequence\x18\x05 \x01(\x04R\x0ctapeSequenceB\t\n\x07message\"\x8f\x01\n\x14PublishQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06quotes\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.QuoteB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06quotes\"_\n\x15PublishQuotesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\"\x8f\x01\n\x14PublishTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06trades\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.TradeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06trades\"_\n\x15PublishTradesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\"\x9f\x01\n\x15PutInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12H\n\x0binstruments\x18\x02 \x03(\x0b\x32\x19.marketdata.v1.InstrumentB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x0binstruments\"U\n\x16PutInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\"\xa7\x01\n\x16ListInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"~\n\x17ListInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*H\n\x08\x41\x63kLevel\x12\x19\n\x15\x41\x43K_LEVEL_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43K_LEVEL_DURABLE\x10\x02\"\x04\x08\x01\x10\x01\"\x04\x08\x03\x10\x03\x32\xe6\x06\n\x10IngestionService\x12v\n\x07Publish\x12\'.marketdata.ingestion.v1.PublishRequest\x1a(.marketdata.ingestion.v1.PublishResponse\"\x14\xaa\xbb\x18\x10\n\x0equotes:publish(\x01\x30\x01\x12\xb4\x01\n\rPublishQuotes\x12-.marketdata.ingestion.v1.PublishQuotesRequest\x1a..marketdata.ingestion.v1.PublishQuotesResponse\"D\xaa\xbb\x18\x10\n\x0equotes:publish\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/quotes:publish:\x01*\x12\xb4\x01\n\rPublishTrades\x12-.marketdata.ingestion.v1.PublishTradesRequest\x1a..marketdata.ingestion.v1.PublishTradesResponse\"D\xaa\xbb\x18\x10\n\x0equotes:publish\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/trades:publish:\x01*\x12\xb7\x01\n\x0ePutInstruments\x12..marketdata.ingestion.v1.PutInstrumentsRequest\x1a/.marketdata.ingestion.v1.PutInstrumentsResponse\"D\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02\'\"\"/v1/datasets/{dataset}/instruments:\x01*\x12\xb1\x01\n\x0fListInstruments\x12/.marketdata.ingestion.v1.ListInstrumentsRequest\x1a\x30.marketdata.ingestion.v1.ListInstrumentsResponse\";\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02$\x12\"/v1/datasets/{dataset}/instrumentsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,38 +71,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTIONSERVICE'].methods_by_name['PutInstruments']._serialized_options = b'\252\273\030\023\n\021instruments:write\202\323\344\223\002\'\"\"/v1/datasets/{dataset}/instruments:\001*'
   _globals['_INGESTIONSERVICE'].methods_by_name['ListInstruments']._loaded_options = None
   _globals['_INGESTIONSERVICE'].methods_by_name['ListInstruments']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002$\022\"/v1/datasets/{dataset}/instruments'
-  _globals['_ACKLEVEL']._serialized_start=2225
-  _globals['_ACKLEVEL']._serialized_end=2297
+  _globals['_ACKLEVEL']._serialized_start=2364
+  _globals['_ACKLEVEL']._serialized_end=2436
   _globals['_PUBLISHREQUEST']._serialized_start=248
-  _globals['_PUBLISHREQUEST']._serialized_end=622
-  _globals['_PUBLISHREQUEST_OPEN']._serialized_start=399
-  _globals['_PUBLISHREQUEST_OPEN']._serialized_end=611
-  _globals['_NUMBEREDBATCH']._serialized_start=624
-  _globals['_NUMBEREDBATCH']._serialized_end=707
-  _globals['_PUBLISHRESPONSE']._serialized_start=710
-  _globals['_PUBLISHRESPONSE']._serialized_end=1190
-  _globals['_PUBLISHRESPONSE_OPENED']._serialized_start=873
-  _globals['_PUBLISHRESPONSE_OPENED']._serialized_end=914
-  _globals['_PUBLISHRESPONSE_ACKS']._serialized_start=916
-  _globals['_PUBLISHRESPONSE_ACKS']._serialized_end=988
-  _globals['_PUBLISHRESPONSE_ACK']._serialized_start=991
-  _globals['_PUBLISHRESPONSE_ACK']._serialized_end=1179
-  _globals['_PUBLISHQUOTESREQUEST']._serialized_start=1193
-  _globals['_PUBLISHQUOTESREQUEST']._serialized_end=1336
-  _globals['_PUBLISHQUOTESRESPONSE']._serialized_start=1338
-  _globals['_PUBLISHQUOTESRESPONSE']._serialized_end=1433
-  _globals['_PUBLISHTRADESREQUEST']._serialized_start=1436
-  _globals['_PUBLISHTRADESREQUEST']._serialized_end=1579
-  _globals['_PUBLISHTRADESRESPONSE']._serialized_start=1581
-  _globals['_PUBLISHTRADESRESPONSE']._serialized_end=1676
-  _globals['_PUTINSTRUMENTSREQUEST']._serialized_start=1679
-  _globals['_PUTINSTRUMENTSREQUEST']._serialized_end=1838
-  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_start=1840
-  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_end=1925
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=1928
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=2095
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=2097
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=2223
-  _globals['_INGESTIONSERVICE']._serialized_start=2300
-  _globals['_INGESTIONSERVICE']._serialized_end=3170
+  _globals['_PUBLISHREQUEST']._serialized_end=684
+  _globals['_PUBLISHREQUEST_OPEN']._serialized_start=461
+  _globals['_PUBLISHREQUEST_OPEN']._serialized_end=673
+  _globals['_BATCHES']._serialized_start=686
+  _globals['_BATCHES']._serialized_end=761
+  _globals['_NUMBEREDBATCH']._serialized_start=763
+  _globals['_NUMBEREDBATCH']._serialized_end=846
+  _globals['_PUBLISHRESPONSE']._serialized_start=849
+  _globals['_PUBLISHRESPONSE']._serialized_end=1329
+  _globals['_PUBLISHRESPONSE_OPENED']._serialized_start=1012
+  _globals['_PUBLISHRESPONSE_OPENED']._serialized_end=1053
+  _globals['_PUBLISHRESPONSE_ACKS']._serialized_start=1055
+  _globals['_PUBLISHRESPONSE_ACKS']._serialized_end=1127
+  _globals['_PUBLISHRESPONSE_ACK']._serialized_start=1130
+  _globals['_PUBLISHRESPONSE_ACK']._serialized_end=1318
+  _globals['_PUBLISHQUOTESREQUEST']._serialized_start=1332
+  _globals['_PUBLISHQUOTESREQUEST']._serialized_end=1475
+  _globals['_PUBLISHQUOTESRESPONSE']._serialized_start=1477
+  _globals['_PUBLISHQUOTESRESPONSE']._serialized_end=1572
+  _globals['_PUBLISHTRADESREQUEST']._serialized_start=1575
+  _globals['_PUBLISHTRADESREQUEST']._serialized_end=1718
+  _globals['_PUBLISHTRADESRESPONSE']._serialized_start=1720
+  _globals['_PUBLISHTRADESRESPONSE']._serialized_end=1815
+  _globals['_PUTINSTRUMENTSREQUEST']._serialized_start=1818
+  _globals['_PUTINSTRUMENTSREQUEST']._serialized_end=1977
+  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_start=1979
+  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_end=2064
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=2067
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=2234
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=2236
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=2362
+  _globals['_INGESTIONSERVICE']._serialized_start=2439
+  _globals['_INGESTIONSERVICE']._serialized_end=3309
 # @@protoc_insertion_point(module_scope)

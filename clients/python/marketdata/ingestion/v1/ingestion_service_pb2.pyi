@@ -21,7 +21,7 @@ ACK_LEVEL_UNSPECIFIED: AckLevel
 ACK_LEVEL_DURABLE: AckLevel
 
 class PublishRequest(_message.Message):
-    __slots__ = ("open", "batch")
+    __slots__ = ("open", "batch", "batches")
     class Open(_message.Message):
         __slots__ = ("dataset", "producer", "ack_level")
         DATASET_FIELD_NUMBER: _ClassVar[int]
@@ -33,9 +33,17 @@ class PublishRequest(_message.Message):
         def __init__(self, dataset: _Optional[str] = ..., producer: _Optional[str] = ..., ack_level: _Optional[_Union[AckLevel, str]] = ...) -> None: ...
     OPEN_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
     open: PublishRequest.Open
     batch: NumberedBatch
-    def __init__(self, open: _Optional[_Union[PublishRequest.Open, _Mapping]] = ..., batch: _Optional[_Union[NumberedBatch, _Mapping]] = ...) -> None: ...
+    batches: Batches
+    def __init__(self, open: _Optional[_Union[PublishRequest.Open, _Mapping]] = ..., batch: _Optional[_Union[NumberedBatch, _Mapping]] = ..., batches: _Optional[_Union[Batches, _Mapping]] = ...) -> None: ...
+
+class Batches(_message.Message):
+    __slots__ = ("batches",)
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    batches: _containers.RepeatedCompositeFieldContainer[NumberedBatch]
+    def __init__(self, batches: _Optional[_Iterable[_Union[NumberedBatch, _Mapping]]] = ...) -> None: ...
 
 class NumberedBatch(_message.Message):
     __slots__ = ("number", "batch")
