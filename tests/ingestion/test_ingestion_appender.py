@@ -14,6 +14,7 @@ from marketdata.v1 import error_reason_pb2 as reasons
 from mda.ingestion import appender as appender_module
 from mda.ingestion.appender import Appender
 from mda.market.errors import MarketDataError
+from mda.tape.chain import Chains, Link
 from mda.tape.log import Log
 from mda.tape.payload import encode_payload
 from mda.tape.tape import Entry, Retention, Tape
@@ -49,10 +50,10 @@ class LossyTape(Tape):
         self._random = random.Random(seed)
         self.lost = {"request": 0, "answer": 0}
 
-    async def append(self, producer: str, entry: Entry, expected: int) -> int:
+    async def append(self, producer: str, entry: Entry, link: Link, expected: int | str) -> int:
         what = self._random.choice(["request", "answer", "nothing"])
         if what != "request":
-            sequence = await super().append(producer, entry, expected)
+            sequence = await super().append(producer, entry, link, expected)
             if what == "nothing":
                 return sequence
         self.lost[what] += 1
@@ -67,13 +68,13 @@ class OvertakenTape(Tape):
         self._left = times
         self._number = 0
 
-    async def append(self, producer: str, entry: Entry, expected: int) -> int:
+    async def append(self, producer: str, entry: Entry, link: Link, expected: int | str) -> int:
         if not entry.payload and self._left:
             self._left -= 1
             self._number += 1
             landed = Entry(self._number, self._number, 1, encode_payload([trades(self._number)]))
-            await super().append(producer, landed, expected)
-        return await super().append(producer, entry, expected)
+            await super().append(producer, landed, landed.link(producer, link.previous), expected)
+        return await super().append(producer, entry, link, expected)
 
 
 @pytest.fixture
@@ -104,6 +105,62 @@ async def test_lost_requests_and_answers_lose_and_double_nothing(client: Client,
     assert places == list(range(places[0], places[0] + 60))
     assert await rows_on_tape(client, tape.dataset) == list(range(1, 61))
     assert min(lossy.lost.values()) > 5
+
+
+async def append_all(appender: Appender, numbers: range, under_way: int) -> list[int]:
+    """Append entries of a row each, some at a time; return their places."""
+    places: list[int] = []
+    for first in range(numbers.start, numbers.stop, under_way):
+        group = range(first, min(first + under_way, numbers.stop))
+        places += await asyncio.gather(*(appender.append(entry(number)) for number in group))
+    return places
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("seed", range(5))
+async def test_appends_under_way_together_lose_and_double_nothing(client: Client, seed: int) -> None:
+    tape = await make_tape(client)
+    lossy = LossyTape(tape, client, seed)
+    places = await append_all(await opened(lossy), range(1, 91), 3)
+    assert places == list(range(places[0], places[0] + 90))
+    assert await rows_on_tape(client, tape.dataset) == list(range(1, 91))
+    assert min(lossy.lost.values()) > 5
+    assert all(stored.intact for stored in await tape.read(0))
+
+
+async def test_producers_that_append_at_once_keep_their_own_order(client: Client) -> None:
+    tape = await make_tape(client)
+    appenders = [await opened(tape, f"p{i}") for i in range(3)]
+    await asyncio.gather(*(append_all(appender, range(1, 101), 3) for appender in appenders))
+    chains, numbers = Chains(), {f"p{i}": [] for i in range(3)}
+    for stored in await tape.read(0):
+        assert stored.intact
+        assert chains.follows(stored.producer, stored.link)
+        if stored.entry.payload:
+            numbers[stored.producer].append(stored.entry.first_number)
+    assert all(found == list(range(1, 101)) for found in numbers.values())
+
+
+async def test_what_builds_on_an_append_that_fails_fails(client: Client) -> None:
+    tape = await make_tape(client)
+    older = await opened(tape)
+    await opened(tape)
+    results = await asyncio.gather(*(older.append(entry(number)) for number in (1, 2, 3)), return_exceptions=True)
+    assert [getattr(result, "reason_name", None) for result in results] == ["FENCED"] * 3
+    assert await rows_on_tape(client, tape.dataset) == []
+
+
+async def test_what_builds_on_an_append_that_is_given_up_fails(client: Client) -> None:
+    tape = await make_tape(client)
+    appender = await opened(tape)
+    first = asyncio.create_task(appender.append(entry(1)))
+    second = asyncio.create_task(appender.append(entry(2)))
+    await asyncio.sleep(0)
+    first.cancel()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    rows = await rows_on_tape(client, tape.dataset)
+    assert rows == [1, 2][: len(rows)]  # either may have landed, in order
 
 
 @pytest.mark.usefixtures("no_pause")

@@ -11,11 +11,11 @@ import pytest
 from nats.aio.client import Client
 
 from marketdata.columns import MAX_ROWS, Batch
-from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest
+from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest
 from mda.ingestion import appender as appender_module
 from mda.ingestion.commit import Numbered
 from mda.ingestion.datasets import Dataset
-from mda.ingestion.publication import Outcome, Publication, read_batch, read_request
+from mda.ingestion.publication import Outcome, Publication, read_batches
 from mda.market.errors import MarketDataError, draining
 from mda.tape.payload import decode_payload
 from tests.ingestion.feeding import make_dataset
@@ -245,9 +245,31 @@ def message(**batch: Any) -> bytes:
     return PublishRequest(batch=NumberedBatch(number=3, batch=batch)).SerializeToString()
 
 
+def together(*batches: NumberedBatch) -> bytes:
+    return PublishRequest(batches=Batches(batches=batches)).SerializeToString()
+
+
+ONE: dict[str, Any] = {"rows": 1, "trades": {"instrument_id": [1], "ts_event": [5], "price": [7]}}
+
+
+@pytest.mark.parametrize("odd", [b"", b"\xf8\x07\x01"], ids=["usual", "with a field that we do not know"])
+def test_a_message_of_several_batches_is_read_in_order(odd: bytes) -> None:
+    data = together(*(NumberedBatch(number=number, batch=ONE) for number in (3, 4, 1 << 40))) + odd
+    assert [item.number for item in read_batches(data)] == [3, 4, 1 << 40]
+
+
+def test_the_batches_before_a_bad_one_are_read() -> None:
+    data = together(NumberedBatch(number=1, batch=ONE), NumberedBatch(number=2, batch={"rows": 1}))
+    batches = read_batches(data)
+    assert next(batches).number == 1
+    with pytest.raises(MarketDataError) as caught:
+        next(batches)
+    assert caught.value.reason_name == "EMPTY_BATCH"
+
+
 def test_a_message_is_read_with_its_number() -> None:
     columns = {"instrument_id": [1, 1], "ts_event": [5, 6], "price": [7, 8]}
-    item = read_batch(read_request(message(rows=2, trades=columns)))
+    (item,) = read_batches(message(rows=2, trades=columns))
     assert (item.number, item.batch.rows, item.batch["price"].tolist()) == (3, 2, [7, 8])
 
 
@@ -255,6 +277,7 @@ BAD: dict[str, tuple[bytes, str, str | None]] = {
     "no message": (b"\xff\xff", "MALFORMED_MESSAGE", None),
     "an opening": (PublishRequest(open=PublishRequest.Open(dataset="X")).SerializeToString(), "OUT_OF_TURN", "open"),
     "nothing": (b"", "OUT_OF_TURN", "open"),
+    "no batches": (together(), "INVALID_FIELD", "batches.batches"),
     "no rows": (message(trades={"instrument_id": [1]}), "EMPTY_BATCH", "batch.rows"),
     "no columns": (message(rows=1), "EMPTY_BATCH", "batch.rows"),
     "many rows": (message(rows=MAX_ROWS + 1), "BATCH_TOO_LARGE", "batch.rows"),
@@ -275,5 +298,5 @@ BAD: dict[str, tuple[bytes, str, str | None]] = {
 def test_bad_messages_are_refused(name: str) -> None:
     data, reason, field = BAD[name]
     with pytest.raises(MarketDataError) as caught:
-        read_batch(read_request(data))
+        list(read_batches(data))
     assert (caught.value.reason_name, caught.value.field) == (reason, field)

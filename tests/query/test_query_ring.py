@@ -90,7 +90,7 @@ def test_it_stays_small_over_a_long_time() -> None:
 
 def test_an_entry_is_decoded_once_and_each_selection_encoded_once() -> None:
     payload = encode_payload([trades(1, 4, instrument_id=[1, 2, 1, 3]), quotes(1, 2)])
-    read = read_entry(StoredEntry(7, 0, Entry(1, 1, 1, payload), {}))
+    read = read_entry(StoredEntry(7, 0, "p", (entry := Entry(1, 1, 1, payload)), entry.link("p", ""), {}))
     assert (read.sequence, read.rows) == (7, 6)
     everything = read.columns(Selection(None))
     assert everything.data is payload

@@ -23,7 +23,7 @@ from wire_bytes import (
     with_length,
 )
 
-from marketdata.codec import to_bytes
+from marketdata.codec import UnusualFormError, decode, to_bytes
 from marketdata.columns import Batch, ColumnError, Kind, from_message, make_batch
 from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
@@ -92,6 +92,42 @@ def test_a_view_has_the_public_fields_with_columns_as_bytes(public: Any) -> None
         assert fields[field.name].number == field.number
         assert fields[field.name].type == (FieldDescriptor.TYPE_BYTES if column else field.type)
         assert fields[field.name].is_repeated == (field.is_repeated and not column)
+
+
+@given(batches(), st.binary(max_size=9), st.binary(max_size=9))
+def test_bytes_in_the_usual_form_are_read_by_hand(batch: Batch, before: bytes, after: bytes) -> None:
+    data = to_bytes(batch)
+    assert same(decode(before + data + after, len(before), len(before) + len(data)), batch)
+
+
+@given(st.data())
+def test_reading_by_hand_and_by_parser_agree(data: st.DataObject) -> None:
+    encoded = data.draw(odd_bytes(data.draw(batches(max_rows=6))))
+    try:
+        found = decode(encoded, 0, len(encoded))
+    except UnusualFormError:
+        return
+    assert same(found, from_message(parse(BATCH, encoded)))
+
+
+@given(st.data())
+def test_what_is_damaged_is_not_read_by_hand_beyond_its_end(data: st.DataObject) -> None:
+    batch = data.draw(batches(max_rows=4))
+    encoded = to_bytes(batch)
+    cut = data.draw(st.integers(0, len(encoded) - 1))
+    with pytest.raises(UnusualFormError):
+        decode(encoded, 0, cut)
+    with pytest.raises(UnusualFormError):
+        decode(encoded[:cut], 0, cut)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_read_as_the_parser_reads_them_or_not_by_hand(data: bytes) -> None:
+    try:
+        found = decode(data, 0, len(data))
+    except UnusualFormError:
+        return
+    assert same(found, from_message(parse(BATCH, data)))
 
 
 @given(st.data())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
+from mda.tape.chain import Link
 from mda.tape.log import WrongPlaceError
 from mda.tape.tape import Entry, Tape
 
@@ -16,14 +19,29 @@ _GIVE_UP_S: Final = 15.0
 _PAUSE_S: Final = 0.2
 _CLAIMS: Final = 10
 """How many times to look up and claim, while others append under the producer's name."""
+_PATIENT_APPENDS: Final = 64
+"""How many appends wait for the one before them, after another producer's entry came in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An entry that is, or will be, on the tape: its hash, and its sequence number once it is known."""
+
+    hash: str
+    sequence: asyncio.Future[int]
 
 
 class Appender:
-    """Knows where a producer stands on the tape and appends its next entry there.
+    """Knows where a producer stands on the tape and appends its next entries there.
 
     The expected place of an append makes it exclusive: of two connections of one
     producer, the one that opened later goes on, and the other is fenced off. An append
     whose answer is lost is looked up before it is tried again.
+
+    An append may begin while the one before it is under way. It is then sent with the
+    condition that the one before it is the newest entry of the tape; where other
+    producers' entries come in between, it waits for its place to be known, and for a
+    while so do those after it.
 
     Attributes
     ----------
@@ -34,7 +52,8 @@ class Appender:
     def __init__(self, tape: Tape, producer: str) -> None:
         self._tape = tape
         self._producer = producer
-        self._expected = 0
+        self._newest = _placed("", 0)
+        self._patient = 0
         self.last_number = 0
 
     async def open(self) -> None:
@@ -54,8 +73,9 @@ class Appender:
             newest = await self._tape.newest_of(self._producer)
             last = newest.entry.last_number if newest else 0
             claim = Entry(last, last, newest.entry.instruments_version if newest else 0, b"")
+            link = claim.link(self._producer, newest.link.hash if newest else "", secrets.token_hex(8))
             try:
-                self._expected = await self._tape.append(self._producer, claim, newest.sequence if newest else 0)
+                sequence = await self._tape.append(self._producer, claim, link, newest.sequence if newest else 0)
             except WrongPlaceError:  # something landed in between: look again
                 claims += 1
                 continue
@@ -64,6 +84,7 @@ class Appender:
                     raise
                 await asyncio.sleep(_PAUSE_S)
                 continue
+            self._newest = _placed(link.hash, sequence)
             self.last_number = last
             return
         raise self._fenced()
@@ -75,35 +96,48 @@ class Appender:
         ------
         MarketDataError
             FENCED, if another connection has appended; TAPE_FULL; TAPE_UNAVAILABLE,
-            after 15 s without an answer.
+            after 15 s without an answer; or that of the append before it.
         """
-        deadline = time.monotonic() + _GIVE_UP_S
-        doubtful = False
-        while True:
-            try:
-                sequence = await self._tape.append(self._producer, entry, self._expected)
-                break
-            except WrongPlaceError:
-                found = await self._find(entry, doubtful=doubtful)
-                if found is None:
-                    raise self._fenced() from None
-                sequence = found
-                break
-            except MarketDataError as error:
-                if error.reason != reasons.ERROR_REASON_TAPE_UNAVAILABLE or time.monotonic() > deadline:
-                    raise
-                doubtful = True
-                await asyncio.sleep(_PAUSE_S)
-        self._expected = sequence
+        previous = self._newest
+        link = entry.link(self._producer, previous.hash)
+        current = self._newest = _Placed(link.hash, asyncio.get_running_loop().create_future())
+        try:
+            sequence = await self._append(entry, link, previous)
+        except BaseException as error:
+            # What comes after it cannot land either.
+            current.sequence.set_exception(error if isinstance(error, MarketDataError) else self._fenced())
+            current.sequence.exception()  # somebody has looked: nobody may be waiting
+            raise
+        current.sequence.set_result(sequence)
         self.last_number = entry.last_number
         return sequence
 
-    async def _find(self, entry: Entry, *, doubtful: bool) -> int | None:
-        """Return where an entry is that we may have appended without hearing of it."""
-        newest = await self._tape.newest_of(self._producer)
-        if not doubtful or newest is None or newest.entry != entry:
-            return None
-        return newest.sequence
+    async def _append(self, entry: Entry, link: Link, previous: _Placed) -> int:
+        if not previous.sequence.done() and not self._patient:
+            try:
+                return await self._tape.append(self._producer, entry, link, previous.hash)
+            except WrongPlaceError:
+                self._patient = _PATIENT_APPENDS
+            except MarketDataError as error:
+                if error.reason != reasons.ERROR_REASON_TAPE_UNAVAILABLE:
+                    raise
+        self._patient = max(0, self._patient - 1)
+        return await self._append_after(entry, link, await previous.sequence)
+
+    async def _append_after(self, entry: Entry, link: Link, expected: int) -> int:
+        deadline = time.monotonic() + _GIVE_UP_S
+        while True:
+            try:
+                return await self._tape.append(self._producer, entry, link, expected)
+            except WrongPlaceError:
+                found = await self._tape.next_of(self._producer, expected)
+                if found is None or found.link != link:
+                    raise self._fenced() from None
+                return found.sequence  # it had landed, and the answer was lost
+            except MarketDataError as error:
+                if error.reason != reasons.ERROR_REASON_TAPE_UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
 
     def _fenced(self) -> MarketDataError:
         return MarketDataError(
@@ -113,3 +147,9 @@ class Appender:
             dataset=self._tape.dataset,
             producer=self._producer,
         )
+
+
+def _placed(entry_hash: str, sequence: int) -> _Placed:
+    placed = _Placed(entry_hash, asyncio.get_running_loop().create_future())
+    placed.sequence.set_result(sequence)
+    return placed

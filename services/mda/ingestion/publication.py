@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -22,11 +22,14 @@ from mda.tape.tape import Entry
 
 _ENOUGH_ROWS: Final = 4_096
 """While an append is under way, batches are checked and encoded from this many rows on."""
+_UNDER_WAY: Final = 2
+"""How many appends may be under way, besides the one that is waited for."""
 _BATCH: Final = field_tag(PublishRequest, "batch")
 _BATCHES: Final = field_tag(PublishRequest, "batches")
 _NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
+T = TypeVar("T")
 _TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
 
 
@@ -165,18 +168,6 @@ class _Group:
     prepared: Prepared
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """Outcomes that are to be told."""
-
-    outcomes: list[Outcome]
-
-    @property
-    def rows(self) -> int:
-        """How many outcomes: they are what is bounded here."""
-        return len(self.outcomes)
-
-
 class Publication:
     """The state of one `Publish` stream.
 
@@ -190,7 +181,7 @@ class Publication:
         self._appender = Appender(dataset.tape, producer)
         self._queue: CommitQueue[Numbered] = CommitQueue()
         self._ready: CommitQueue[_Group] = CommitQueue()
-        self._done: CommitQueue[_Done] = CommitQueue()
+        self._under_way: asyncio.Queue[asyncio.Future[list[Outcome]] | None] = asyncio.Queue(_UNDER_WAY)
         self._last_taken = 0
         self._last_flagged = 0
 
@@ -233,11 +224,14 @@ class Publication:
         """
         stages = [asyncio.create_task(self._prepare_all()), asyncio.create_task(self._append_all())]
         try:
-            while done := await self._done.take():
-                yield [outcome for item in done for outcome in item.outcomes]
+            while (append := await self._under_way.get()) is not None:
+                outcomes = await append
+                if self._under_way.empty():
+                    self._queue.want(1)
+                yield outcomes
         finally:
-            for stage in stages:
-                stage.cancel()
+            await _cancel(stages)
+            await _cancel([left for left in _drained(self._under_way) if left is not None])
             if self._last_flagged > self._appender.last_number:
                 self._dataset.forget_times()  # those rows may come again, and are not late then
 
@@ -281,15 +275,16 @@ class Publication:
     async def _append_all(self) -> None:
         try:
             while groups := await self._ready.take():
+                append = asyncio.create_task(self._append(groups))
                 # Nobody is in a hurry for the next group now: let it grow, which is cheaper.
                 self._queue.want(_ENOUGH_ROWS)
-                outcomes = await self._append(groups)
-                self._queue.want(1)
-                await self._done.put(_Done(outcomes))
+                await self._under_way.put(append)
         except Exception as error:  # whatever it is, `outcomes` ends with it
-            self._done.close(error)
+            failure = asyncio.get_running_loop().create_future()
+            failure.set_exception(error)
+            await self._under_way.put(failure)
         else:
-            self._done.close()
+            await self._under_way.put(None)
 
     async def _append(self, groups: list[_Group]) -> list[Outcome]:
         fresh = [group for group in groups if group.prepared.payload]
@@ -304,3 +299,14 @@ class Publication:
         payload = b"".join(group.prepared.payload for group in groups)
         version = self._dataset.directory.version
         return await self._appender.append(Entry(groups[0].numbers[0], groups[-1].numbers[-1], version, payload))
+
+
+def _drained(queue: asyncio.Queue[T]) -> Iterator[T]:
+    while not queue.empty():
+        yield queue.get_nowait()
+
+
+async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)

@@ -22,7 +22,9 @@ from nats.js.errors import APIError, NotFoundError
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
 
-_WRONG_LAST_SEQUENCE: Final = 10071
+_WRONG_PLACE: Final = frozenset({10071, 10070})
+"""JetStream's codes for: another newest sequence number; another newest id."""
+
 _STREAM_FULL: Final = frozenset({10077, 10054, 10047})
 """JetStream's codes for: a limit of the stream; of the account; of the server."""
 
@@ -35,8 +37,29 @@ _POLL_S: Final = 1.0
 """A follower looks by itself this often, in seconds: live messages may be lost."""
 
 
+_DUPLICATES_S: Final = 60.0
+"""For how long the server knows the ids of records, in seconds: much longer than anybody tries to append."""
+
+
 class WrongPlaceError(Exception):
-    """An append that expected another newest record of its subject."""
+    """An append that expected another newest record of its subject, or another newest record."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewId:
+    """An id for a record, and perhaps the record that it must come after.
+
+    Attributes
+    ----------
+    id
+        Its own. A record whose id is there already is not written again; its place is
+        returned.
+    after
+        The id of the record that must be the newest of the whole log; None for any.
+    """
+
+    id: str
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +135,7 @@ class Log:
             num_replicas=replicas,
             allow_direct=True,
             deny_delete=True,
+            duplicate_window=_DUPLICATES_S if keep_s is None else min(_DUPLICATES_S, keep_s),
             republish=api.RePublish(src=self._subjects, dest=f"live.{self._subjects}"),
         )
         with _of_the_contract(self.stream):
@@ -128,7 +152,14 @@ class Log:
             except NotFoundError:
                 return None
 
-    async def append(self, subject: str, data: bytes, headers: Mapping[str, str], expected: int | None) -> int:
+    async def append(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        expected: int | None,
+        new_id: NewId | None = None,
+    ) -> int:
         """Append a record and return its sequence number, once it is durable.
 
         Parameters
@@ -138,20 +169,31 @@ class Log:
         expected
             The sequence number of the subject's newest record; 0 if there is none, None
             if it does not matter.
+        new_id
+            Its id, where it has one, and what it comes after.
 
         Raises
         ------
         WrongPlaceError
-            If the subject's newest record is another one. Nothing is written.
+            If the newest record is not the expected one. Nothing is written.
         MarketDataError
             TAPE_FULL: nothing is written. TAPE_UNAVAILABLE: it may have been written.
         """
         all_headers = dict(headers)
         if expected is not None:
             all_headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected)
+        if new_id is not None:
+            all_headers[api.Header.MSG_ID.value] = new_id.id
+            if new_id.after is not None:
+                all_headers[api.Header.EXPECTED_LAST_MSG_ID.value] = new_id.after
         with _of_the_contract(self.stream):
             ack = await self._jetstream.publish(subject, data, timeout=self._timeout_s, headers=all_headers)
             return ack.seq
+
+    async def next_of(self, subject: str, after: int) -> Record | None:
+        """Return a subject's next record after a place; None if there is none."""
+        found = await self._get({"seq": after + 1, "next_by_subj": subject})
+        return found[0] if found else None
 
     async def last(self, subject: str) -> Record | None:
         """Return the newest record of a subject; None if there is none."""
@@ -324,7 +366,7 @@ def _of_the_contract(stream: str) -> Generator[None]:
 
 
 def _of_api(error: APIError, dataset: str) -> Exception:
-    if error.err_code == _WRONG_LAST_SEQUENCE:
+    if error.err_code in _WRONG_PLACE:
         return WrongPlaceError(error.description)
     if error.err_code in _STREAM_FULL:
         return MarketDataError(

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
+from nats.js import api
 from opentelemetry import propagate, trace
 
 from marketdata.v1.instrument_pb2 import Instrument, InstrumentList
 from mda.market.instruments import Directory
-from mda.tape.log import Log, Record, list_streams
+from mda.tape.chain import Link, make_link
+from mda.tape.log import Log, NewId, Record, list_streams
 
 _TRACER: Final = trace.get_tracer("mda")
 _STREAM_PREFIX: Final = "TAPE_"
 _FIRST: Final = "Mda-First"
 _LAST: Final = "Mda-Last"
 _INSTRUMENTS: Final = "Mda-Instruments"
+_PREVIOUS: Final = "Mda-Previous"
+_SALT: Final = "Mda-Salt"
+_CHAIN: Final = api.Header.MSG_ID.value
+"""The chain's hash is also the id by which JetStream knows an entry."""
+
 _INSTRUMENTS_MAX_BYTES: Final = 256 << 20
 """JetStream sets a stream's limit aside when it makes it; this is room for millions of instruments."""
 
@@ -46,6 +53,11 @@ class Entry:
     instruments_version: int
     payload: bytes
 
+    def link(self, producer: str, previous: str, salt: str = "") -> Link:
+        """Return its link in the chain of its producer, whose entry before it has the hash `previous`."""
+        facts = (self.first_number, self.last_number, self.instruments_version)
+        return make_link(producer, previous, facts, self.payload, salt)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
@@ -57,16 +69,27 @@ class StoredEntry:
         Its place, from 1 up.
     time_ns
         When the tape took it, in nanoseconds since the epoch.
+    producer
+        Who published it.
     entry
         The entry.
+    link
+        Its link in its producer's chain, as it was written.
     headers
         Its headers: the trace context of who wrote it is in them.
     """
 
     sequence: int
     time_ns: int
+    producer: str
     entry: Entry
+    link: Link
     headers: dict[str, str]
+
+    @property
+    def intact(self) -> bool:
+        """Whether it says what was written."""
+        return self.entry.link(self.producer, self.link.previous, self.link.salt) == self.link
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +133,37 @@ class Tape:
         # JetStream calls the first place of a stream that never held anything 0.
         return TapeBounds(epoch, max(info.state.first_seq, 1), info.state.last_seq)
 
-    async def append(self, producer: str, entry: Entry, expected: int) -> int:
+    async def append(self, producer: str, entry: Entry, link: Link, expected: int | str) -> int:
         """Append an entry and return its sequence number, once it is durable.
+
+        Parameters
+        ----------
+        producer, entry, link
+            The entry, whose it is, and its link.
+        expected
+            The sequence number of the producer's entry before it; or the hash of an entry
+            that must be the tape's newest, where the number is not known yet.
 
         Errors are those of `Log.append`. The current trace goes with it.
         """
+        after, sequence = (expected, None) if isinstance(expected, str) else (None, expected)
         headers = {
             _FIRST: str(entry.first_number),
             _LAST: str(entry.last_number),
             _INSTRUMENTS: str(entry.instruments_version),
+            _PREVIOUS: link.previous,
+            _SALT: link.salt,
         }
         with _TRACER.start_as_current_span("tape append", kind=trace.SpanKind.PRODUCER) as span:
             span.set_attribute("mda.dataset", self.dataset)
             propagate.inject(headers)
-            return await self._log.append(self._subject(producer), entry.payload, headers, expected)
+            new_id = NewId(link.hash, after)
+            return await self._log.append(self._subject(producer), entry.payload, headers, sequence, new_id)
+
+    async def next_of(self, producer: str, after: int) -> StoredEntry | None:
+        """Return a producer's next entry after a place; None if there is none."""
+        record = await self._log.next_of(self._subject(producer), after)
+        return None if record is None else _stored(record)
 
     async def newest_of(self, producer: str) -> StoredEntry | None:
         """Return a producer's newest entry; None if it has none."""
@@ -228,4 +268,6 @@ def _stored(record: Record) -> StoredEntry:
         instruments_version=int(headers.get(_INSTRUMENTS, 0)),
         payload=record.data,
     )
-    return StoredEntry(record.sequence, record.time_ns, entry, headers)
+    producer = record.subject.rpartition(".")[2].replace("~", ".")
+    found = Link(headers.get(_PREVIOUS, ""), headers.get(_SALT, ""), headers.get(_CHAIN, ""))
+    return StoredEntry(record.sequence, record.time_ns, producer, entry, found, headers)
