@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from nats.aio.client import Client
@@ -90,10 +90,11 @@ class Reader:
         self.go.set()
 
     async def run(self) -> None:
-        async with aclosing(self.subscription.messages()) as messages:
-            async for data in messages:
-                await self.go.wait()
-                self.take(data)
+        await self.subscription.send(self._write)
+
+    async def _write(self, data: bytes) -> None:
+        await self.go.wait()
+        self.take(data)
 
     def take(self, data: bytes) -> SubscribeResponse:
         """Note one message."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from marketdata.columns import ABSENT, MAX_ROWS, Batch, Kind, make_batch
 from mda.market.verdicts import CROSSED, OUT_OF_ORDER
 from mda.query.latest import LatestRows, split
-from mda.query.selection import ALL_KINDS, Selection
+from mda.query.selection import ALL_KINDS, Selection, select
 from tests.tape.helpers import quotes, rows_of, trades
 
 _verdicts = st.sampled_from([0, 0, 0, CROSSED, OUT_OF_ORDER, CROSSED | OUT_OF_ORDER])
@@ -93,22 +93,22 @@ def test_a_selection_keeps_the_wanted_rows_in_order() -> None:
     def kept(selection: Selection) -> list[int]:
         return rows_of(selection.filter(batches))
 
-    assert kept(Selection(None)) == [1, 2, 3, 4, 5, 6, 7]
-    assert kept(Selection(frozenset({1}))) == [1, 4, 7]
-    assert kept(Selection(frozenset({2, 3}))) == [2, 3, 5, 6]
-    assert kept(Selection(frozenset({2}), frozenset({Kind.QUOTE}))) == [5, 6]
-    assert kept(Selection(None, frozenset({Kind.TRADE}))) == [1, 2, 3, 4, 7]
-    assert kept(Selection(frozenset({9}))) == kept(Selection()) == []
+    assert kept(select(None)) == [1, 2, 3, 4, 5, 6, 7]
+    assert kept(select(frozenset({1}))) == [1, 4, 7]
+    assert kept(select(frozenset({2, 3}))) == [2, 3, 5, 6]
+    assert kept(select(frozenset({2}), frozenset({Kind.QUOTE}))) == [5, 6]
+    assert kept(select(None, frozenset({Kind.TRADE}))) == [1, 2, 3, 4, 7]
+    assert kept(select(frozenset({9}))) == kept(select()) == []
 
 
 def test_a_batch_that_is_wanted_whole_is_not_copied() -> None:
     batch = trades(1, 3)
-    assert Selection(frozenset({1, 2})).filter([batch])[0] is batch
-    assert Selection(None).filter([batch])[0] is batch
+    assert select(frozenset({1, 2})).filter([batch])[0] is batch
+    assert select(None).filter([batch])[0] is batch
 
 
 def test_only_all_instruments_of_all_kinds_are_everything() -> None:
-    assert Selection(None).everything
-    assert not Selection(None, frozenset({Kind.QUOTE})).everything
-    assert not Selection(frozenset({1}), ALL_KINDS).everything
-    assert hash(Selection(frozenset({1, 2}))) == hash(Selection(frozenset({2, 1})))
+    assert select(None).everything
+    assert not select(None, frozenset({Kind.QUOTE})).everything
+    assert not select(frozenset({1}), ALL_KINDS).everything
+    assert select(frozenset({1, 2})) is select(frozenset({2, 1}))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marketdata.columns import Kind
 from mda.query.ring import Piece, ReadEntry, Ring, read_entry
-from mda.query.selection import Selection
+from mda.query.selection import select
 from mda.tape.payload import decode_payload, encode_payload
 from mda.tape.tape import Entry, StoredEntry
 from tests.tape.helpers import quotes, rows_of, trades
@@ -92,19 +92,19 @@ def test_an_entry_is_decoded_once_and_each_selection_encoded_once() -> None:
     payload = encode_payload([trades(1, 4, instrument_id=[1, 2, 1, 3]), quotes(1, 2)])
     read = read_entry(StoredEntry(7, 0, "p", (entry := Entry(1, 1, 1, payload)), entry.link("p", ""), {}))
     assert (read.sequence, read.rows) == (7, 6)
-    everything = read.columns(Selection(None))
+    everything = read.columns(select(None))
     assert everything.data is payload
-    one = read.columns(Selection(frozenset({1}), frozenset({Kind.TRADE})))
-    assert read.columns(Selection(frozenset({1}), frozenset({Kind.TRADE}))) is one
+    one = read.columns(select(frozenset({1}), frozenset({Kind.TRADE})))
+    assert read.columns(select(frozenset({1}), frozenset({Kind.TRADE}))) is one
     assert (one.rows, rows_of(decode_payload(one.data))) == (2, [1, 3])
-    assert read.columns(Selection(frozenset({9}))) == Piece(b"", 0)
+    assert read.columns(select(frozenset({9}))) == Piece(b"", 0)
 
 
-def test_the_message_of_a_piece_is_made_once() -> None:
+def test_the_message_of_a_piece_is_kept() -> None:
     piece = Piece(b"rows", 1)
-    message = piece.message(b"-tail")
-    assert message == b"rows-tail"
-    assert piece.message(b"-tail") is message
+    assert piece.message == b""
+    assert piece.finish(b"-tail") == b"rows-tail"
+    assert piece.message == b"rows-tail"
 
 
 def test_what_was_made_of_an_entry_is_kept_while_it_is_among_the_newest() -> None:

@@ -290,11 +290,15 @@ async def test_a_reader_whose_place_goes_is_told(client: Client) -> None:
 
 async def _take(stream: RowStream, count: int) -> list[StreamQuotesResponse]:
     messages: list[StreamQuotesResponse] = []
+
+    async def write(data: bytes) -> None:
+        messages.append(StreamQuotesResponse.FromString(data))  # trades have the same fields, but for rows
+        if len(messages) == count:
+            raise StopAsyncIteration
+
     async with asyncio.timeout(5):
-        async for data in stream.messages():
-            messages.append(StreamQuotesResponse.FromString(data))  # trades have the same fields, but for rows
-            if len(messages) == count:
-                break
+        with pytest.raises(StopAsyncIteration):
+            await stream.send(write)
     return messages
 
 

@@ -22,7 +22,7 @@ from mda.market.errors import MarketDataError, unknown_dataset
 from mda.market.instruments import Directory
 from mda.query.latest import LatestRows, split
 from mda.query.ring import ReadEntry, Ring, read_entry
-from mda.runtime.telemetry import LAG
+from mda.runtime.telemetry import BYTES, LAG, ROWS
 from mda.tape.checkpoint import Checkpoints
 from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds, list_datasets
 
@@ -63,6 +63,8 @@ class Hub:
         The latest rows, by kind, as of `head`.
     head
         The sequence number of the newest entry that was taken in.
+    newest
+        The entry at `head`, once one was taken in.
     epoch
         The tape's epoch.
     """
@@ -72,6 +74,7 @@ class Hub:
         self.directory = Directory()
         self.latest = {kind: LatestRows(kind) for kind in Kind}
         self.head = 0
+        self.newest: ReadEntry | None = None
         self.epoch = 0
         self._tape = Tape(client, dataset)
         self._instruments = InstrumentLog(client, dataset)
@@ -82,6 +85,8 @@ class Hub:
         self._checkpointed = 0
         self._goal = 0  # where the tape ended when the hub opened
         self._tail = (-1, b"")
+        self._sent_bytes = 0
+        self._sent_rows = 0
 
     async def open(self) -> None:
         """Take the newest checkpoint, so that `run` can go on from there.
@@ -134,10 +139,21 @@ class Hub:
             now = time.monotonic()
             for reader in tuple(self._readers):
                 reader.tick(now)
+            self._tell_sent()
             LAG.labels(self.dataset).set(max((self.head - reader.position for reader in self._readers), default=0))
             if now >= checkpoint_at:
                 checkpoint_at = now + _CHECKPOINT_S
                 await self._checkpoint()
+
+    def count(self, sent_bytes: int, rows: int) -> None:
+        """Count what a reader was sent."""
+        self._sent_bytes += sent_bytes
+        self._sent_rows += rows
+
+    def _tell_sent(self) -> None:
+        BYTES.labels("out", self.dataset).inc(self._sent_bytes)
+        ROWS.labels("out", self.dataset).inc(self._sent_rows)
+        self._sent_bytes = self._sent_rows = 0
 
     def add(self, reader: Reader) -> None:
         """Wake a reader at each new entry from now on."""
@@ -226,6 +242,7 @@ class Hub:
             for batch in entry.batches:
                 self.latest[batch.kind].update(batch)
             self._ring.append(entry)
+            self.newest = entry
             self.head = stored.sequence
 
     async def _checkpoint(self) -> None:

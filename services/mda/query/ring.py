@@ -26,17 +26,18 @@ class Piece:
         The rows, as field 1 of a message.
     rows
         How many.
+    message
+        The message of these rows alone; empty until `finish` has made it.
     """
 
     data: bytes
     rows: int
-    _message: bytes = b""
+    message: bytes = b""
 
-    def message(self, tail: bytes) -> bytes:
-        """Return the message of these rows alone; `tail` is the same for every reader."""
-        if not self._message:
-            self._message = self.data + tail
-        return self._message
+    def finish(self, tail: bytes) -> bytes:
+        """Make and return the message; `tail` is the same for every reader."""
+        self.message = self.data + tail
+        return self.message
 
 
 class ReadEntry:
@@ -89,14 +90,16 @@ class ReadEntry:
 
     def columns(self, selection: Selection) -> Piece:
         """Return the wanted rows as a payload; the entry's own where all are wanted."""
+        piece = self._made.get(selection)
+        if piece is None:
+            piece = self._made[selection] = self._columns(selection)
+        return piece
+
+    def _columns(self, selection: Selection) -> Piece:
         if selection.everything:
-            return self.made(selection, lambda: Piece(self.payload, self.rows))
-
-        def encode() -> Piece:
-            batches = selection.filter(self.batches)
-            return Piece(encode_payload(batches), sum(batch.rows for batch in batches))
-
-        return self.made(selection, encode)
+            return Piece(self.payload, self.rows)
+        batches = selection.filter(self.batches)
+        return Piece(encode_payload(batches), sum(batch.rows for batch in batches))
 
 
 def read_entry(stored: StoredEntry) -> ReadEntry:

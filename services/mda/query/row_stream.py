@@ -14,7 +14,7 @@ from mda.market.instruments import Directory
 from mda.market.rows import quotes_of_batch, trades_of_batch
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
-from mda.query.selection import Selection
+from mda.query.selection import select
 from mda.query.stream import Stream, serialize
 
 _HEARTBEAT_S: Final = 5.0
@@ -64,7 +64,7 @@ class RowStream(Stream):
     def __init__(self, hub: Hub, position: int, form: RowForm, ids: Sequence[int] | None, *, snapshot: bool) -> None:
         super().__init__(hub, position, _HEARTBEAT_S)
         self._form = form
-        self._selection = Selection(None if ids is None else frozenset(ids), frozenset({form.kind}))
+        self._selection = select(None if ids is None else frozenset(ids), frozenset({form.kind}))
         if snapshot:
             latest = hub.latest[form.kind].take(ids)
             rows = form.rows_of(latest, hub.directory) if latest is not None else []

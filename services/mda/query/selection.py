@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from marketdata.columns import Batch, Kind
 ALL_KINDS = frozenset(Kind)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Instruments and kinds. Readers that want the same share what is made for them.
+    """Instruments and kinds. Made by `select`, so that readers who want the same have the same one.
 
     Attributes
     ----------
@@ -24,8 +25,8 @@ class Selection:
         The kinds.
     """
 
-    ids: frozenset[int] | None = frozenset()
-    kinds: frozenset[Kind] = ALL_KINDS
+    ids: frozenset[int] | None
+    kinds: frozenset[Kind]
 
     @property
     def everything(self) -> bool:
@@ -47,3 +48,13 @@ class Selection:
             elif wanted.any():
                 kept.append(batch.take(wanted))
         return kept
+
+
+@lru_cache(maxsize=1024)
+def select(ids: frozenset[int] | None = frozenset(), kinds: frozenset[Kind] = ALL_KINDS) -> Selection:
+    """Return the selection of instruments and kinds, by default of no instrument.
+
+    What is made of an entry is kept by selection: to compare selections by what they
+    hold, at each message of each reader, would cost more than the message.
+    """
+    return Selection(ids, kinds)

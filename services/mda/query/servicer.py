@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -105,9 +104,7 @@ class QueryServicer:
         """Write a stream's messages until it ends."""
         drain = asyncio.create_task(self._close_on_drain(stream))
         try:
-            async with aclosing(stream.messages()) as messages:
-                async for data in messages:
-                    await context.write(data)
+            await stream.send(context.write)
         finally:
             drain.cancel()
 

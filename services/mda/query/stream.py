@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NoReturn
 
 from google.protobuf.message import Message
 
@@ -14,7 +14,6 @@ from marketdata.query.v1.query_service_pb2 import Watermark
 from mda.market.rows import timestamp
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
-from mda.runtime.telemetry import BYTES, ROWS
 
 MAX_WRITE_BYTES: Final = 1 << 20
 """Entries are joined into one message up to this size; one entry may be larger."""
@@ -56,10 +55,8 @@ class Stream:
         self._sent_s = time.monotonic()
         self._silent = False
         self._error: Exception | None = None
-        self._sent_bytes = BYTES.labels("out", hub.dataset)
-        self._sent_rows = ROWS.labels("out", hub.dataset)
-        self._unreported_bytes = 0
-        self._reported_rows = 0
+        self._sent_bytes = 0
+        self._counted = (0, 0)
         self.delivered_rows = 0
 
     def wake(self) -> None:
@@ -68,8 +65,10 @@ class Stream:
 
     def tick(self, now_s: float) -> None:
         """Note the time, in seconds on the monotonic clock."""
-        self._report()
-        if now_s - self._sent_s >= self._heartbeat_s:
+        if self._sent_bytes != self._counted[0]:
+            self._report()
+            self._sent_s = now_s
+        elif now_s - self._sent_s >= self._heartbeat_s:
             self._silent = True
             self._woken.set()
 
@@ -78,8 +77,8 @@ class Stream:
         self._error = error
         self._woken.set()
 
-    async def messages(self) -> AsyncGenerator[bytes]:
-        """Yield the stream's messages, for ever.
+    async def send(self, write: Callable[[bytes], Awaitable[None]]) -> NoReturn:
+        """Write the stream's messages, for ever. All that is done per reader and entry is done here.
 
         Raises
         ------
@@ -93,18 +92,16 @@ class Stream:
             while self._error is None:
                 self._woken.clear()  # what wakes from here on has to be looked at
                 self._prepare()
-                if self._outbox:
-                    yield self._sent(self._outbox.popleft())
-                    continue
                 place = self.position
-                entries = self.hub.in_ring(place, _ENTRIES_AT_ONCE)
-                if entries is None:
-                    entries = await self.hub.entries_after(place, _ENTRIES_AT_ONCE)
-                data = self._next(entries)
+                data = self._outbox.popleft() if self._outbox else self._from_ring()
+                if data is None:
+                    data = self._next(await self.hub.entries_after(place, _ENTRIES_AT_ONCE))
+                if not data and self._silent:
+                    data = self._watermark_message(self._watermark())
                 if data:
-                    yield self._sent(data)
-                elif self._silent:
-                    yield self._sent(self._watermark_message(self._watermark()))
+                    self._sent_bytes += len(data)
+                    self._silent = False
+                    await write(data)
                 elif self.position < self.hub.head:
                     await asyncio.sleep(0)  # it may skip for long, and others want their turn
                 elif self.position == place:  # otherwise a change may have waited for the head
@@ -130,13 +127,22 @@ class Stream:
         """Return the message that carries a watermark."""
         raise NotImplementedError
 
+    def _from_ring(self) -> bytes | None:
+        """Move on, as `_next` does, by entries of the ring; None if they are there no more."""
+        newest = self.hub.newest
+        if newest is None or newest.sequence != self.position + 1:
+            entries = self.hub.in_ring(self.position, _ENTRIES_AT_ONCE)
+            return None if entries is None else self._next(entries)
+        # A reader that keeps up: the message is the same for all who want the same.
+        piece = self._piece(newest)
+        self.position = newest.sequence
+        self.delivered_rows += piece.rows
+        if not piece.rows:
+            return b""
+        return piece.message or piece.finish(self.hub.tail(self.position))
+
     def _next(self, entries: Sequence[ReadEntry]) -> bytes:
         """Move over entries and return their message; empty if none of their rows is wanted."""
-        if len(entries) == 1:  # a reader that keeps up: the message is the same for all who want the same
-            piece = self._piece(entries[0])
-            self.position = entries[0].sequence
-            self.delivered_rows += piece.rows
-            return piece.message(self.hub.tail(self.position)) if piece.rows else b""
         data: list[bytes] = []
         size = 0
         for entry in entries:
@@ -158,17 +164,10 @@ class Stream:
             lag_entries=max(self.hub.head - self.position, 0),  # a cursor of a replica that is ahead
         )
 
-    def _sent(self, data: bytes) -> bytes:
-        self._sent_s = time.monotonic()
-        self._silent = False
-        self._unreported_bytes += len(data)
-        return data
-
     def _report(self) -> None:
         """Count what was sent since the last time: not at each message, which would cost more than the message."""
-        self._sent_bytes.inc(self._unreported_bytes)
-        self._sent_rows.inc(self.delivered_rows - self._reported_rows)
-        self._unreported_bytes, self._reported_rows = 0, self.delivered_rows
+        self.hub.count(self._sent_bytes - self._counted[0], self.delivered_rows - self._counted[1])
+        self._counted = (self._sent_bytes, self.delivered_rows)
 
 
 def serialize(message: Message) -> bytes:

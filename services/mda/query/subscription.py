@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from marketdata.columns import Batch, Kind
@@ -21,7 +21,7 @@ from mda.market.errors import invalid_field
 from mda.query.hub import Hub
 from mda.query.latest import split
 from mda.query.ring import Piece, ReadEntry
-from mda.query.selection import ALL_KINDS, Selection
+from mda.query.selection import ALL_KINDS, select
 from mda.query.stream import Stream, serialize
 from mda.tape.payload import encode_snapshot
 
@@ -63,7 +63,7 @@ class Subscription(Stream):
 
     def __init__(self, hub: Hub, position: int, heartbeat_s: float, kinds: frozenset[Kind], *, snapshot: bool) -> None:
         super().__init__(hub, position, heartbeat_s)
-        self._selection = Selection(kinds=kinds)
+        self._selection = select(kinds=kinds)
         self._snapshot = snapshot
         self._changes: deque[_Change] = deque()
         self._room = asyncio.Event()
@@ -120,7 +120,7 @@ class Subscription(Stream):
             ids = None
         else:
             ids = before.ids | change.known if change.add else before.ids - change.known
-        self._selection = replace(before, ids=ids)
+        self._selection = select(ids, before.kinds)
         self._outbox.append(serialize(SubscribeResponse(status=self._status(change), cursor=self.cursor)))
         if self._snapshot and change.add and before.ids is not None:
             if ids is None:
