@@ -1,4 +1,4 @@
-"""The codec: views beside the generated stubs."""
+"""The codec: views beside the generated stubs. And digests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from bench.report import Report
 from bench.stack import quotes
 from marketdata.codec import to_bytes
-from marketdata.columns import COLUMNS, Batch, Kind, from_message
+from marketdata.columns import COLUMNS, MAX_ROWS, Batch, Kind, from_message
+from marketdata.digest import digest_of
 from marketdata.v1 import batch_pb2
 from marketdata.wire import parse
 
@@ -19,7 +20,7 @@ _ROWS = 1000
 
 
 def run(report: Report) -> None:
-    """Measure 1,000 rows of 8 columns."""
+    """Measure 1,000 rows of 8 columns, and digests of the largest batch, too."""
     batch = quotes(_ROWS, 0)
     data = to_bytes(batch)
     if _typed_build(batch) != data:
@@ -28,6 +29,10 @@ def run(report: Report) -> None:
     report.add("codec, 1,000 rows", "build", build, "ns/row", _ns_per_row(lambda: _typed_build(batch), 100))
     read = _ns_per_row(lambda: from_message(parse(batch_pb2.Batch, data)), 2000)
     report.add("codec, 1,000 rows", "parse to NumPy", read, "ns/row", _ns_per_row(lambda: _typed_parse(data), 200))
+    report.add("codec, 1,000 rows", "digest", _ns_per_row(lambda: digest_of(batch), 200), "ns/row")
+    large = quotes(MAX_ROWS, 0)
+    digest = _ns_per_row(lambda: digest_of(large), 20, MAX_ROWS)
+    report.add(f"codec, {MAX_ROWS:,} rows", "digest", digest, "ns/row")
 
 
 def _typed_build(batch: Batch) -> bytes:
@@ -42,11 +47,11 @@ def _typed_parse(data: bytes) -> list[Any]:
     return [np.array(getattr(message.quotes, column.name), column.dtype) for column in COLUMNS[Kind.QUOTE]]
 
 
-def _ns_per_row(action: Callable[[], object], times: int) -> float:
+def _ns_per_row(action: Callable[[], object], times: int, rows: int = _ROWS) -> float:
     best = float("inf")
     for _ in range(5):
         started = time.perf_counter_ns()
         for _ in range(times):
             action()
-        best = min(best, (time.perf_counter_ns() - started) / times / _ROWS)
+        best = min(best, (time.perf_counter_ns() - started) / times / rows)
     return best

@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 from nats.aio.client import Client as Nats
 
-from marketdata.client import Client
+from marketdata.client import CHANNEL_OPTIONS, Client
 from marketdata.columns import COLUMNS, Batch, Kind, make_batch
 from marketdata.tokens import TokenSource
 from marketdata.v1.instrument_pb2 import Instrument
@@ -73,8 +73,8 @@ class Running:
     @asynccontextmanager
     async def channel(self, service: str, *, gateway: bool) -> AsyncGenerator[tuple[grpc.aio.Channel, TokenSource]]:
         """Open a channel, through the gateway or straight to a service, and a source of tokens."""
-        through = grpc.aio.insecure_channel(self.url.removeprefix("http://"))
-        channel = through if gateway else grpc.aio.insecure_channel(self.target(service))
+        through = grpc.aio.insecure_channel(self.url.removeprefix("http://"), CHANNEL_OPTIONS)
+        channel = through if gateway else grpc.aio.insecure_channel(self.target(service), CHANNEL_OPTIONS)
         async with through, channel:
             yield channel, TokenSource(through, self.secrets["api_key"])
 

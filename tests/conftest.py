@@ -17,6 +17,10 @@ settings.register_profile("mda", deadline=None, max_examples=50)
 settings.load_profile("mda")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=50, help="How many times tests/kill kills a process at random.")
+
+
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """Give a server that the tests of a module share."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -113,7 +113,8 @@ def endings_endpoints(servicer: Endings) -> list[Endpoint]:
 class Api:
     """The whole API in this process."""
 
-    def __init__(self, url: str, api_key: str, draining: asyncio.Event) -> None:
+    def __init__(self, url: str, api_key: str, draining: asyncio.Event, other_api_key: Callable[[], str]) -> None:
+        self.other_api_key = other_api_key
         self.url = url
         self.target = url.partition("//")[2]
         self.api_key = api_key
@@ -121,7 +122,9 @@ class Api:
 
 
 @asynccontextmanager
-async def whole_api(nats_url: str, folder: Path, *, tls: Path | None = None) -> AsyncIterator[Api]:
+async def whole_api(
+    nats_url: str, folder: Path, *, tls: Path | None = None, token_s: float = 300
+) -> AsyncIterator[Api]:
     """Serve auth, ingestion and query, as their own `__main__` build them, on one port."""
     settings = ServiceSettings(nats_url=nats_url)
     store = open_store(AuthSettings.model_validate({"database_url": f"sqlite:///{folder / 'auth.db'}"}))
@@ -129,16 +132,19 @@ async def whole_api(nats_url: str, folder: Path, *, tls: Path | None = None) -> 
     try:
         keys = open_key_set(store)
         api_key = create_api_key(store, ensure_client(store, "tests", Tier.INTERNAL, SCOPES)).text
-        issuer = TokenIssuer(keys, issuer=settings.issuer, audience=settings.audience, ttl=timedelta(minutes=5))
+        issuer = TokenIssuer(keys, issuer=settings.issuer, audience=settings.audience, ttl=timedelta(seconds=token_s))
 
         async def fetch_jwks() -> bytes:
             return keys.jwks
+
+        def other_api_key() -> str:
+            return create_api_key(store, ensure_client(store, "others", Tier.INTERNAL, SCOPES)).text
 
         verifier = TokenVerifier(fetch_jwks, settings.issuer, settings.audience)
         interceptor = CallInterceptor(access_rules(*API_FILES), verifier)
         async with build_ingestion(settings, draining) as ingestion, build_query(settings, draining) as query:
             endpoints = [auth_endpoint(AuthServicer(TokenEndpoint(store, issuer), keys, 300)), *ingestion, *query]
             async with served(endpoints, interceptors=(interceptor,), tls=tls) as address:
-                yield Api(f"{'https' if tls else 'http'}://{address}", api_key, draining)
+                yield Api(f"{'https' if tls else 'http'}://{address}", api_key, draining, other_api_key)
     finally:
         store.close()

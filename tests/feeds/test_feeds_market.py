@@ -9,8 +9,9 @@ from marketdata.codec import to_bytes
 from marketdata.columns import ABSENT, NANOS, Batch, Kind, concatenate
 from marketdata.v1.batch_pb2 import Side
 from mda.feeds.market import PROFILES, Market, instruments
+from mda.market.history import History
 from mda.market.instruments import Directory
-from mda.market.verdicts import EventTimes, check, flag
+from mda.market.verdicts import check, flag
 from mda.runtime.validation import validate_request
 
 START = 1_800_000_000 * NANOS
@@ -60,10 +61,10 @@ def test_a_moment_too_short_for_rows_gives_no_batch() -> None:
 def test_the_rows_pass_validation_without_a_verdict() -> None:
     directory = Directory()
     directory.apply(directory.plan(instruments())[1], 1)
-    times = EventTimes()
+    history = History()
     for batch in run(seed=3, intervals=50, ids=[1, 2, 3, 4, 5, 6]):
-        check(batch, directory, START + 60 * NANOS)
-        assert flag(batch, times, len(directory)).flagged is None
+        checked = check(batch, directory, START + 60 * NANOS)
+        assert flag(checked, history, directory).flagged is None
 
 
 @pytest.mark.parametrize("index", range(len(PROFILES)), ids=[profile.symbol for profile in PROFILES])

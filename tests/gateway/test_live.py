@@ -227,7 +227,9 @@ def test_streams_by_accept(http: httpx.Client) -> None:
     assert [json.loads(line)["cursor"] for line in lines.text.splitlines()] == ["a", "b"]
     events = http.get(path, headers=bearer() | {"accept": "text/event-stream"})
     assert events.headers["content-type"] == "text/event-stream"
-    assert [json.loads(e.removeprefix("data: "))["cursor"] for e in events.text.strip().split("\n\n")] == ["a", "b"]
+    parts = [event.split("\n") for event in events.text.strip().split("\n\n")]
+    assert [json.loads(data.removeprefix("data: "))["cursor"] for _, data in parts] == ["a", "b"]
+    assert [line for line, _ in parts] == ["id: a", "id: b"]
 
 
 def test_what_is_not_there(http: httpx.Client) -> None:

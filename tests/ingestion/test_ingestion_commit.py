@@ -1,4 +1,4 @@
-"""Group commit: the queue, and what is made of a group."""
+"""Group commit: the queue."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import asyncio
 import random
 
 import pytest
-from nats.aio.client import Client
 
-from marketdata.columns import MAX_ROWS, Kind
-from marketdata.v1.instrument_pb2 import Instrument
-from mda.ingestion.commit import MAX_WAITING_ROWS, CommitQueue, Numbered, first_error, prepare
-from mda.ingestion.datasets import Dataset
+from marketdata.columns import MAX_ROWS
+from mda.ingestion.commit import MAX_WAITING_ROWS, CommitQueue, Numbered
 from mda.market.errors import draining
-from mda.market.verdicts import CROSSED, OUT_OF_ORDER
-from mda.tape.payload import decode_payload
-from tests.ingestion.feeding import make_dataset, make_datasets
-from tests.tape.helpers import eventually, new_name, quotes, rows_of, running, trades
+from tests.tape.helpers import eventually, running, trades
 
 
 def item(number: int, rows: int = 1) -> Numbered:
@@ -120,54 +114,3 @@ async def test_a_closed_queue_takes_no_more() -> None:
     await queue.put(item(2))
     assert [taken.number for taken in await queue.take()] == [1]
     assert await queue.take() == []
-
-
-@pytest.fixture
-async def dataset(client: Client) -> Dataset:
-    return await make_dataset(client, new_name(), "A", "B")
-
-
-def test_a_good_group_is_one_payload_without_verdicts(dataset: Dataset) -> None:
-    prepared = prepare(dataset, [trades(1, 2), trades(3), quotes(1), trades(4)])
-    batches = decode_payload(prepared.payload)
-    assert [(batch.kind, rows_of([batch])) for batch in batches] == [
-        (Kind.TRADE, [1, 2, 3]),
-        (Kind.QUOTE, [1]),
-        (Kind.TRADE, [4]),
-    ]
-    assert all("verdicts" not in batch.columns for batch in batches)
-    assert prepared.flagged_rows == [0, 0, 0, 0]
-
-
-def test_flagged_rows_are_counted_per_batch(dataset: Dataset) -> None:
-    crossed = quotes(1, 3, bid_price=[30, 10, 30])
-    late = quotes(9, 2, ts_event=[1, 2])
-    prepared = prepare(dataset, [crossed, quotes(5), late, trades(1)])
-    assert prepared.flagged_rows == [2, 0, 2, 0]
-    verdicts = decode_payload(prepared.payload)[0]["verdicts"].tolist()
-    assert verdicts == [CROSSED, 0, CROSSED, 0, OUT_OF_ORDER, OUT_OF_ORDER]
-
-
-def test_verdicts_of_the_producer_are_not_taken_over(dataset: Dataset) -> None:
-    prepared = prepare(dataset, [quotes(1, verdicts=[255])])
-    assert decode_payload(prepared.payload)[0]["verdicts"].tolist() == [0]
-
-
-async def test_the_first_bad_batch_is_found_with_its_own_row(dataset: Dataset) -> None:
-    batches = [trades(1, 2), trades(3, 2), trades(5, 3, instrument_id=[1, 2, 9]), trades(8, price=[-1])]
-    found = await first_error(dataset, batches)
-    assert found is not None
-    position, error = found
-    assert position == 2
-    assert (error.reason_name, error.metadata["row"], error.metadata["value"]) == ("UNKNOWN_INSTRUMENT_ID", "2", "9")
-    assert await first_error(dataset, batches[:2]) is None
-    assert await first_error(dataset, []) is None
-
-
-async def test_an_instrument_that_another_instance_put_is_looked_up(client: Client, dataset: Dataset) -> None:
-    name = dataset.tape.dataset
-    other = await make_datasets(client).get(name)
-    await other.put_instruments([Instrument(symbol="NEW")])
-    assert len(dataset.directory) == 2
-    assert await first_error(dataset, [trades(1), trades(2, instrument_id=[3])]) is None
-    assert len(dataset.directory) == 3

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.ingestion.settings import IngestionSettings
 from mda.market.errors import MarketDataError
+from mda.market.policy import DEFAULT_RULES
 from mda.tape.connection import connect
 from mda.tape.tape import Retention, list_datasets
 from tests.ingestion.feeding import make_dataset, make_datasets
@@ -75,10 +76,10 @@ async def test_put_instruments_gives_ids_and_is_idempotent(client: Client) -> No
 async def test_put_instruments_changes_what_is_known(client: Client) -> None:
     dataset = await make_dataset(client, new_name(), "A")
     with pytest.raises(MarketDataError, match="not a price"):
-        await dataset.check(trades(1, price=[-5]))
+        await dataset.check(trades(1, price=[-5]), DEFAULT_RULES)
     await dataset.put_instruments([Instrument(symbol="A", negative_prices=True)])
     await dataset.refresh()
-    await dataset.check(trades(1, price=[-5]))
+    await dataset.check(trades(1, price=[-5]), DEFAULT_RULES)
     assert len(dataset.directory) == 1
 
 
@@ -123,7 +124,7 @@ async def test_an_unknown_symbol_makes_it_look_once_more(client: Client) -> None
 async def test_an_instrument_that_nobody_put_stays_unknown(client: Client) -> None:
     dataset = await make_dataset(client, new_name(), "A")
     with pytest.raises(MarketDataError) as caught:
-        await dataset.check(trades(1, 2, instrument_id=[1, 2]))
+        await dataset.check(trades(1, 2, instrument_id=[1, 2]), DEFAULT_RULES)
     assert caught.value.reason_name == "UNKNOWN_INSTRUMENT_ID"
     assert caught.value.metadata["row"] == "1"
 

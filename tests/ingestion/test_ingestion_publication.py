@@ -93,7 +93,7 @@ async def test_a_resend_is_acknowledged_and_not_written(dataset: Dataset, client
     publication = Publication(dataset, "p")
     assert await publication.open() == 2
     outcomes = await publish(publication, *((number, trades(number)) for number in range(1, 5)))
-    assert outcomes == [Outcome(1, 0, 0), Outcome(2, 0, 0), Outcome(3, 4, 0), Outcome(4, 4, 0)]
+    assert outcomes == [Outcome(1, 0, duplicate=True), Outcome(2, 0, duplicate=True), Outcome(3, 4), Outcome(4, 4)]
     assert await rows_on_tape(client, dataset.tape.dataset) == [1, 2, 3, 4]
 
 
@@ -102,7 +102,7 @@ async def test_a_resend_of_nothing_new_is_acknowledged_while_the_stream_is_open(
     publication = await opened(dataset)
     async with aclosing(publication.outcomes()) as outcomes:
         await publication.submit(Numbered(2, trades(2)))
-        assert await asyncio.wait_for(anext(outcomes), 5) == [Outcome(2, 0, 0)]
+        assert await asyncio.wait_for(anext(outcomes), 5) == [Outcome(2, 0, duplicate=True)]
 
 
 async def test_a_resend_on_the_same_stream_before_its_outcome_is_not_written(dataset: Dataset, client: Client) -> None:

@@ -18,27 +18,28 @@ U64 = st.integers(0, (1 << 64) - 1)
 CURSORS = st.builds(Cursor, U64, U64, st.integers(0, (1 << 32) - 1))
 DATASETS = st.from_regex(r"[A-Z0-9][A-Z0-9._-]{0,63}", fullmatch=True)
 ALPHABET = string.ascii_letters + string.digits + "-_"
-TOKEN = Cursor(5, 1 << 63, 7).encode("SIM")
+KEY = b"a key"
+TOKEN = Cursor(5, 1 << 63, 7).encode("SIM", KEY)
 
 
 def refused(token: str, dataset: str = "SIM") -> MarketDataError:
     with pytest.raises(MarketDataError) as caught:
-        decode_cursor(token, dataset, "start.cursor")
+        decode_cursor(token, dataset, "start.cursor", KEY)
     return caught.value
 
 
 @given(CURSORS, DATASETS)
 def test_a_cursor_comes_back(cursor: Cursor, dataset: str) -> None:
-    token = cursor.encode(dataset)
-    assert decode_cursor(token, dataset, "cursor") == cursor
-    assert len(token) == 34
+    token = cursor.encode(dataset, KEY)
+    assert decode_cursor(token, dataset, "cursor", KEY) == cursor
+    assert len(token) == 39
     assert set(token) <= set(ALPHABET)
 
 
 @given(CURSORS, DATASETS, DATASETS)
 def test_a_cursor_is_good_for_its_dataset_alone(cursor: Cursor, dataset: str, other: str) -> None:
     if dataset != other:
-        refused(cursor.encode(dataset), other)
+        refused(cursor.encode(dataset, KEY), other)
 
 
 def test_a_cursor_with_one_other_character_is_refused() -> None:
@@ -49,7 +50,7 @@ def test_a_cursor_with_one_other_character_is_refused() -> None:
 
 @given(CURSORS, st.data())
 def test_any_cursor_with_one_other_character_is_refused(cursor: Cursor, data: st.DataObject) -> None:
-    token = cursor.encode("SIM")
+    token = cursor.encode("SIM", KEY)
     position = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.characters().filter(lambda character: character != token[position]))
     refused(token[:position] + other + token[position + 1 :])

@@ -1,11 +1,10 @@
-"""Validation by column, against an oracle that goes row by row."""
+"""Each row by itself, by the default policy, against an oracle that goes row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from marketdata.columns import ABSENT, FIELDS, Batch, Kind, make_batch
 from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
-from mda.market.verdicts import CROSSED, MAX_AHEAD_NS, OUT_OF_ORDER, EventTimes, check, flag
+from mda.market.verdicts import MAX_AHEAD_NS, check
 
 NOW = 1_800_000_000_000_000_000
 LEAST = -(1 << 63)
@@ -43,7 +42,6 @@ ANY_ROWS = rows(
     st.sampled_from([0, NOW, NOW + MAX_AHEAD_NS, NOW, NOW, NOW + MAX_AHEAD_NS + 1, -1, LEAST, ABSENT]),
     st.sampled_from([1, 5, 7, ABSENT - 1, 0, -5, LEAST, ABSENT]),
 )
-GOOD_ROWS = rows(st.integers(1, 3), st.integers(0, 6), st.sampled_from([1, 2, 3, -1, 0, -ABSENT, ABSENT]))
 
 Bad = tuple[str, str, int, int] | None
 
@@ -129,63 +127,3 @@ def test_a_row_that_somebody_can_use_passes(directory: Directory, kind: Kind, co
 def test_an_empty_directory_knows_no_id() -> None:
     with pytest.raises(MarketDataError, match="is not an instrument"):
         check(make_batch(Kind.QUOTE, QUOTE), Directory(), NOW)
-
-
-def expected_verdicts(batch: Batch, newest: dict[tuple[Kind, int], int]) -> list[int]:
-    result: list[int] = []
-    columns = {name: batch[name].tolist() for name in batch}
-    for row in range(batch.rows):
-        key = (batch.kind, columns["instrument_id"][row])
-        bits = OUT_OF_ORDER if columns["ts_event"][row] < newest.get(key, 0) else 0
-        newest[key] = max(newest.get(key, 0), columns["ts_event"][row])
-        if batch.kind is Kind.QUOTE:
-            bid, ask = columns["bid_price"][row], columns["ask_price"][row]
-            bits |= CROSSED if ABSENT not in {bid, ask} and bid > ask else 0
-        result.append(bits)
-    return result
-
-
-@given(batches=st.lists(GOOD_ROWS, min_size=1, max_size=5))
-def test_flag_finds_what_the_oracle_finds(batches: list[Batch]) -> None:
-    times = EventTimes()
-    newest: dict[tuple[Kind, int], int] = {}
-    for batch in batches:
-        expected = expected_verdicts(batch, newest)
-        validated = flag(batch, times, 3)
-        found = validated.batch["verdicts"].tolist()
-        assert found == expected
-        assert ("verdicts" in validated.batch.columns) == any(expected)
-        assert (validated.flagged is None) == (not any(expected))
-        if validated.flagged is not None:
-            assert validated.flagged.tolist() == [bits != 0 for bits in expected]
-        for name in set(batch) - {"verdicts"}:
-            assert validated.batch[name].tolist() == batch[name].tolist()
-
-
-def test_a_late_row_does_not_become_the_newest() -> None:
-    times = EventTimes()
-    flag(make_batch(Kind.QUOTE, {"instrument_id": [1], "ts_event": [100]}), times, 1)
-    late = flag(make_batch(Kind.QUOTE, {"instrument_id": [1, 1], "ts_event": [50, 70]}), times, 1)
-    assert late.batch["verdicts"].tolist() == [OUT_OF_ORDER, OUT_OF_ORDER]
-    assert times.of(Kind.QUOTE, 1).tolist() == [0, 100]
-
-
-def test_kinds_have_times_of_their_own() -> None:
-    times = EventTimes()
-    flag(make_batch(Kind.QUOTE, {"instrument_id": [1], "ts_event": [100]}), times, 1)
-    trade = make_batch(Kind.TRADE, {"instrument_id": [1], "ts_event": [50], "price": [1]})
-    assert flag(trade, times, 1).flagged is None
-
-
-def test_times_outlive_new_instruments() -> None:
-    times = EventTimes()
-    flag(make_batch(Kind.QUOTE, {"instrument_id": [1], "ts_event": [100]}), times, 1)
-    later = make_batch(Kind.QUOTE, {"instrument_id": [1, 2], "ts_event": [50, 60]})
-    assert flag(later, times, 2).batch["verdicts"].tolist() == [OUT_OF_ORDER, 0]
-
-
-def test_verdicts_of_a_producer_are_ignored() -> None:
-    batch = make_batch(Kind.QUOTE, {"instrument_id": [1], "ts_event": [1], "verdicts": [0xFF]})
-    assert flag(batch, EventTimes(), 1).batch["verdicts"].tolist() == [0]
-    assert batch["verdicts"].tolist() == [0xFF]
-    assert batch["verdicts"].dtype == np.uint32

@@ -15,7 +15,8 @@ from marketdata.v1.instrument_pb2 import Instrument
 from marketdata.wire import parse
 from mda.ingestion.appender import Appender
 from mda.query.hub import Hub
-from mda.query.subscription import Subscription, start_subscription
+from mda.query.opening import start_subscription
+from mda.query.subscription import Subscription
 from mda.tape.payload import encode_payload
 from mda.tape.tape import Entry, InstrumentLog, Retention, Tape
 from tests.tape.helpers import eventually, new_name, rows_of, running

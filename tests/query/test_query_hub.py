@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -154,10 +155,10 @@ async def test_entries_come_from_the_ring_or_from_the_tape(client: Client, monke
         reads = 0
         read = hub._tape.read
 
-        async def counted(*args: Any) -> Any:
+        async def counted(*args: Any, **options: Any) -> Any:
             nonlocal reads
             reads += 1
-            return await read(*args)
+            return await read(*args, **options)
 
         monkeypatch.setattr(hub._tape, "read", counted)
         for place in (39, 40, 41):
@@ -188,10 +189,11 @@ async def test_cursors_are_places(client: Client) -> None:
             await feed.write(trades(number))
         await eventually(lambda: hub.head == 3)
         assert [await hub.place(hub.cursor(place), "cursor") for place in range(4)] == [0, 1, 2, 3]
-        tail = hub.tail(2)
+        second, third = await hub.entries_after(1, 2)
+        tail = hub.tail(second)
         assert tail.endswith(hub.cursor(2).encode())
-        assert hub.tail(2) is tail
-        assert hub.tail(3) != tail
+        assert hub.tail(second) is tail
+        assert hub.tail(third) != tail
 
 
 async def _refused(hub: Hub, token: str) -> MarketDataError:
@@ -206,11 +208,11 @@ async def test_cursors_of_elsewhere_are_refused(client: Client) -> None:
     async with opened(feed) as hub:
         await feed.write(trades(1))
         await eventually(lambda: hub.head == 1)
-        other_dataset = Cursor(hub.epoch, 1).encode("OTHER")
+        other_dataset = Cursor(hub.epoch, 1).encode("OTHER", b"")
         assert (await _refused(hub, other_dataset)).reason_name == "INVALID_CURSOR"
         assert (await _refused(hub, "rubbish")).reason_name == "INVALID_CURSOR"
         for epoch, sequence in ((hub.epoch - 1, 1), (hub.epoch, 2), (hub.epoch, 99)):
-            error = await _refused(hub, Cursor(epoch, sequence).encode(feed.dataset))
+            error = await _refused(hub, Cursor(epoch, sequence).encode(feed.dataset, b""))
             assert error.reason_name == "CURSOR_OUT_OF_RANGE"
             assert await hub.place(error.metadata["earliest"], "cursor") == 0
 
@@ -218,7 +220,7 @@ async def test_cursors_of_elsewhere_are_refused(client: Client) -> None:
 async def test_a_cursor_of_another_epoch_of_an_empty_tape_is_refused(client: Client) -> None:
     feed = await make_feed(client)
     async with opened(feed) as hub:
-        error = await _refused(hub, Cursor(1, 0).encode(feed.dataset))
+        error = await _refused(hub, Cursor(1, 0).encode(feed.dataset, b""))
         assert error.reason_name == "CURSOR_OUT_OF_RANGE"
         assert await hub.place(error.metadata["earliest"], "cursor") == 0
 
@@ -342,3 +344,44 @@ async def test_hubs_outlive_nats(own_nats: NatsServer, own_client: Client) -> No
         await eventually(lambda: hub.head == 2)
         assert _latest(hub) == [2]
         discovery.cancel()
+
+
+async def test_a_time_is_the_place_before_the_first_entry_of_then(client: Client) -> None:
+    feed = await make_feed(client)
+    times: list[int] = []
+    async with opened(feed) as hub:
+        assert await hub.place_at(time.time_ns(), "start.time") == 0
+        for number in range(1, 4):
+            times.append(time.time_ns())
+            await feed.write(trades(number))
+            await asyncio.sleep(0.02)
+        assert [await hub.place_at(at, "start.time") for at in (0, *times)] == [0, 0, 1, 2]
+        assert await hub.place_at(time.time_ns(), "start.time") == 3
+        with pytest.raises(MarketDataError) as caught:
+            await hub.place_at(time.time_ns() + 10**10, "start.time")
+        assert (caught.value.reason_name, caught.value.field) == ("INVALID_FIELD", "start.time")
+
+
+async def test_a_time_before_the_tape_begins_is_out_of_range(client: Client) -> None:
+    feed = await make_feed(client, max_bytes=20_000, keep_s=3600)
+    async with opened(feed) as hub:
+        began = time.time_ns()
+        for number in range(1, 81):
+            await feed.write(trades(number, 20))
+        with pytest.raises(MarketDataError) as caught:
+            await hub.place_at(began, "start.time")
+        assert caught.value.reason_name == "CURSOR_OUT_OF_RANGE"
+        assert await hub.place(caught.value.metadata["earliest"], "cursor") > 0
+
+
+async def test_a_cursor_knows_the_entry_that_it_stands_after(client: Client) -> None:
+    feed = await make_feed(client)
+    await feed.write(trades(1))
+    await feed.write(trades(2))
+    for ring_bytes in (1, 1 << 20):
+        async with opened(feed, ring_bytes=ring_bytes) as hub:
+            entry, _ = await hub.entries_after(0, 2)
+            assert entry.mark
+            assert await hub.place(Cursor(hub.epoch, 1, entry.mark).encode(feed.dataset, b""), "cursor") == 1
+            error = await _refused(hub, Cursor(hub.epoch, 1, entry.mark ^ 1).encode(feed.dataset, b""))
+            assert error.reason_name == "CURSOR_OUT_OF_RANGE"

@@ -165,8 +165,10 @@ async def test_a_cursor_goes_on_where_it_stands_from_the_tape_or_the_ring(client
     await resumed.aclose()
 
 
-def _events(stack: Stack, token: str, path: str, accept: str, count: int) -> list[str]:
-    headers = {"authorization": f"Bearer {token}", "accept": accept}
+def _events(
+    stack: Stack, token: str, path: str, accept: str, count: int, more: dict[str, str] | None = None
+) -> list[str]:
+    headers = {"authorization": f"Bearer {token}", "accept": accept, **(more or {})}
     lines: list[str] = []
     with httpx.stream("GET", stack.url + path, headers=headers, timeout=15) as answer:
         assert answer.status_code == 200
@@ -180,11 +182,22 @@ def _events(stack: Stack, token: str, path: str, accept: str, count: int) -> lis
 
 def test_quotes_come_as_server_sent_events(stack: Stack, tokens: dict[str, str]) -> None:
     path = "/v1/datasets/SIM/quotes:stream?symbols=ALFA&symbols=ECHO/USD&snapshot=true"
-    lines = _events(stack, tokens["good"], path, "text/event-stream", 3)
-    events = [json.loads(line.removeprefix("data: ")) for line in lines]
-    assert all(line.startswith("data: ") for line in lines)
+    lines = _events(stack, tokens["good"], path, "text/event-stream", 6)
+    ids, data = lines[::2], lines[1::2]
+    events = [json.loads(line.removeprefix("data: ")) for line in data]
+    assert all(line.startswith("data: ") for line in data)
+    assert ids == [f"id: {event['cursor']}" for event in events]
     assert {quote["symbol"] for quote in events[0]["quotes"]} == {"ALFA", "ECHO/USD"}
     assert all(event["cursor"] for event in events)
+
+
+def test_a_browser_that_connects_again_goes_on_where_it_was(stack: Stack, tokens: dict[str, str]) -> None:
+    path = "/v1/datasets/SIM/quotes:stream?symbols=ALFA&snapshot=true"
+    lines = _events(stack, tokens["good"], path, "text/event-stream", 8)
+    events = [json.loads(line.removeprefix("data: ")) for line in lines[1::2]]
+    again = _events(stack, tokens["good"], path, "text/event-stream", 2, {"last-event-id": events[1]["cursor"]})
+    resumed = json.loads(again[1].removeprefix("data: "))
+    assert resumed["quotes"][: len(events[2]["quotes"])] == events[2]["quotes"]
 
 
 def test_trades_come_as_lines_of_json(stack: Stack, tokens: dict[str, str]) -> None:

@@ -65,7 +65,7 @@ def test_a_missing_entry_shows_at_the_next_of_its_producer(producers: list[str],
             expected.append(place)
         broken.discard(producer)
         seen.add(producer)
-        if not chains.follows(producer, link):
+        if chains.take(producer, link, place) is not None:
             found.append(place)
     assert found == expected
 
@@ -73,10 +73,18 @@ def test_a_missing_entry_shows_at_the_next_of_its_producer(producers: list[str],
 def test_producers_that_are_long_quiet_are_forgotten() -> None:
     chains = Chains()
     first, second = (link for _, link in chain(b"1", b"2"))
-    assert chains.follows("quiet", first)
+    assert chains.take("quiet", first, 1) is None
     for number in range(10_000):
-        assert chains.follows(f"p{number}", first)
-    assert chains.follows("quiet", replace(second, previous="something else"))
+        assert chains.take(f"p{number}", first, 1) is None
+    assert chains.take("quiet", replace(second, previous="something else"), 2) is None
+
+
+def test_a_break_tells_the_last_number_before_it() -> None:
+    chains = Chains()
+    first, second, third = (link for _, link in chain(b"1", b"2", b"3"))
+    assert chains.take("p", first, 7) is None
+    assert chains.take("p", third, 9) == 7
+    assert chains.take("p", second, 8) == 9
 
 
 async def make_tape(client: Client) -> Tape:

@@ -69,6 +69,7 @@ class Publisher:
         self._rows = 0
         self._turn_bytes = 0
         self._last_number = 0
+        self._acknowledged_number = 0
         self._failure: Exception | None = None
         self._opened = asyncio.Event()
         self._work = asyncio.Event()  # set while there is something to send
@@ -222,6 +223,13 @@ class Publisher:
         if not self._opened.is_set():
             self._last_number = last_number
             self._opened.set()
+        elif last_number < self._acknowledged_number:
+            raise ApiError(
+                grpc.StatusCode.DATA_LOSS,
+                f"the tape has lost batches {last_number + 1} to {self._acknowledged_number}, acknowledged before",
+                "",
+                {},
+            )
         self._acknowledge(last_number)
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
@@ -259,6 +267,7 @@ class Publisher:
 
     def _acknowledge(self, number: int, *, duplicate: bool = False) -> None:
         """Forget batches up to a number: they are durable."""
+        self._acknowledged_number = max(self._acknowledged_number, number)
         while self._sent and self._sent[0].number <= number:
             item = self._sent.popleft()
             self._rows -= item.rows

@@ -11,14 +11,18 @@ from typing import Any, Final
 import grpc
 
 from marketdata.backoff import Backoff
-from marketdata.columns import Batch, Kind, from_message
+from marketdata.codec import UnusualFormError, decode, field_tag, read_field
+from marketdata.columns import NANOS, Batch, Kind, from_message
 from marketdata.errors import ApiError, api_error
 from marketdata.query.v1.query_service_pb2 import SubscribeRequest, SubscribeResponse, SubscriptionStatus, Watermark
 from marketdata.tokens import TokenSource
+from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from marketdata.wire import parse
 
 _METHOD: Final = "/marketdata.query.v1.QueryService/Subscribe"
+_BATCHES: Final = field_tag(SubscribeResponse, "batches")[0]
+_CURSOR: Final = field_tag(SubscribeResponse, "cursor")[0]
 _HEARTBEAT_S: Final = 2
 _SILENCE_S: Final = 3 * _HEARTBEAT_S
 """A stream that is silent for this long, in seconds, is broken: watermarks come more often."""
@@ -34,13 +38,21 @@ class Start:
         With the latest row of each symbol.
     cursor
         After this place; empty for now.
+    time_ns
+        With the first row that came to the tape at or after this time, in nanoseconds
+        since the epoch; None for now.
     kinds
         The wanted kinds; empty for all.
+    conflate_s
+        Instead of every row: the newest of each instrument and kind, once in so many
+        seconds, 0.01 to 60; None for every row.
     """
 
     snapshot: bool = False
     cursor: str = ""
+    time_ns: int | None = None
     kinds: frozenset[Kind] = field(default_factory=frozenset)
+    conflate_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,12 @@ class Update:
         The place after all of this; empty where the message has none.
     status, watermark
         As in the proto; None where the message has none.
+    gaps
+        Gaps that opened or closed here, before the rows.
+    folded_rows
+        How many rows were folded into these, where the subscription is conflated.
+    draining
+        Whether the server is about to go; the subscriber connects again by itself.
     """
 
     batches: Sequence[Batch]
@@ -64,6 +82,9 @@ class Update:
     cursor: str
     status: SubscriptionStatus | None
     watermark: Watermark | None
+    gaps: Sequence[Gap] = ()
+    folded_rows: int = 0
+    draining: bool = False
 
 
 class Subscriber:
@@ -136,7 +157,15 @@ class Subscriber:
                     data = await call.read()
                 if data is grpc.aio.EOF:
                     return
+                rows = _rows_alone(data)
+                if rows is not None:
+                    self.cursor = rows.cursor
+                    yield rows
+                    continue
                 message = parse(SubscribeResponse, data)
+                if message.HasField("token_expiring"):
+                    fresh = SubscribeRequest.Reauthenticate(token=await self._tokens.renewed())
+                    await call.write(SubscribeRequest(reauthenticate=fresh))
                 if not message.HasField("end"):  # the status of the call says the same
                     yield self._update(message)
         except TimeoutError:
@@ -151,6 +180,10 @@ class Subscriber:
             start.cursor = self.cursor
         elif self._start.snapshot:
             start.snapshot = True
+        elif self._start.time_ns is not None:
+            start.time.FromNanoseconds(self._start.time_ns)
+        if self._start.conflate_s is not None:
+            start.conflate.FromNanoseconds(round(self._start.conflate_s * NANOS))
         if self._wanted is None:
             start.symbols.all = True
         else:
@@ -169,6 +202,9 @@ class Subscriber:
             cursor=message.cursor,
             status=message.status if message.HasField("status") else None,
             watermark=message.watermark if message.HasField("watermark") else None,
+            gaps=message.gaps,
+            folded_rows=message.folded_rows,
+            draining=message.draining,
         )
 
     def _learn(self, message: Any) -> None:
@@ -177,3 +213,20 @@ class Subscriber:
         if message.HasField("status"):
             known = (symbol for symbol in message.status.symbols if symbol.instrument_id)
             self.symbols |= {symbol.instrument_id: symbol.symbol for symbol in known}
+
+
+def _rows_alone(data: bytes) -> Update | None:
+    """Return the update of a message that holds batches and their cursor, as most do; None if it is another."""
+    end = len(data)
+    at = 0
+    batches: list[Batch] = []
+    try:
+        while at < end and data[at] == _BATCHES:
+            start, at = read_field(data, at, end, _BATCHES)
+            batches.append(decode(data, start, at))
+        start, stop = read_field(data, at, end, _CURSOR)
+    except UnusualFormError:
+        return None
+    if not batches or stop != end:
+        return None
+    return Update(batches, (), data[start:stop].decode(), None, None)

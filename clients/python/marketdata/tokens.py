@@ -52,6 +52,16 @@ class TokenSource:
                 await self._renew()
             return self._token
 
+    async def renewed(self) -> str:
+        """Return a token that is newer than the one at hand, unless that was got a moment ago.
+
+        Errors are those of `token`.
+        """
+        async with self._lock:
+            if not self._token or time.monotonic() - self._renewed_s > _FRESH_S:
+                await self._renew()
+            return self._token
+
     def refused(self) -> bool:
         """Get a new token next time, as the one at hand was refused; return whether that may help.
 

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,6 +53,8 @@ class Stack:
         Whether the synthetic feed runs.
     seed
         The synthetic feed's seed.
+    query_replicas
+        How many query services run.
     otlp_endpoint
         Where traces go, if anywhere.
     """
@@ -63,7 +65,13 @@ class Stack:
     ports: Mapping[str, int]
     feed: bool
     seed: int
+    query_replicas: int
     otlp_endpoint: str | None
+
+    @property
+    def queries(self) -> list[str]:
+        """The names of the query services."""
+        return _query_names(self.query_replicas)
 
     @property
     def url(self) -> str:
@@ -76,7 +84,16 @@ class Stack:
         return f"https://localhost:{self.tls_port}"
 
 
-def plan(folder: Folder, port: int, tls_port: int, *, feed: bool, seed: int, otlp_endpoint: str | None) -> Stack:
+def plan(
+    folder: Folder,
+    port: int,
+    tls_port: int,
+    *,
+    feed: bool,
+    seed: int,
+    query_replicas: int,
+    otlp_endpoint: str | None,
+) -> Stack:
     """Choose ports for a stack.
 
     Raises
@@ -87,7 +104,8 @@ def plan(folder: Folder, port: int, tls_port: int, *, feed: bool, seed: int, otl
     for wanted, option in ((port, "--port"), (tls_port, "--tls-port")):
         if not _is_free(wanted):
             raise StackError(f"Port {wanted} is taken. Stop what uses it, or choose another with {option}.")
-    return Stack(folder, port, tls_port, _free_ports(_INTERNAL), feed, seed, otlp_endpoint)
+    more = [name for query in _query_names(query_replicas)[1:] for name in (query, f"metrics_{query}")]
+    return Stack(folder, port, tls_port, _free_ports([*_INTERNAL, *more]), feed, seed, query_replicas, otlp_endpoint)
 
 
 def prepare(stack: Stack) -> list[list[Spec]]:
@@ -100,7 +118,7 @@ def prepare(stack: Stack) -> list[list[Spec]]:
     keys = _ensure_secrets(folder)
     stages = [
         [_nats(stack, keys["nats_token"])],
-        [_service(stack, name, keys["nats_token"]) for name in ("auth", "ingestion", "query")],
+        [_service(stack, name, keys) for name in ("auth", "ingestion", *stack.queries)],
         [_gateway(stack)],
     ]
     if stack.feed:
@@ -118,7 +136,11 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_ports(names: tuple[str, ...]) -> dict[str, int]:
+def _query_names(replicas: int) -> list[str]:
+    return ["query", *(f"query-{number}" for number in range(2, replicas + 1))]
+
+
+def _free_ports(names: Sequence[str]) -> dict[str, int]:
     probes = [socket.socket() for _ in names]
     try:
         for probe in probes:
@@ -131,6 +153,9 @@ def _free_ports(names: tuple[str, ...]) -> dict[str, int]:
 
 def _ensure_secrets(folder: Folder) -> dict[str, str]:
     keys = folder.read_secrets()
+    if keys and "cursor_key" not in keys:  # of an earlier version
+        keys["cursor_key"] = _cursor_key()
+        folder.write_secrets(keys)
     if not keys:
         store = open_store(_auth_settings(folder))
         try:
@@ -138,6 +163,7 @@ def _ensure_secrets(folder: Folder) -> dict[str, str]:
             feed = ensure_client(store, "sim-feed", Tier.INTERNAL, _SCOPES)
             keys = {
                 "nats_token": secrets.token_urlsafe(24),
+                "cursor_key": _cursor_key(),
                 "api_key": create_api_key(store, demo).text,
                 "feed_api_key": create_api_key(store, feed).text,
             }
@@ -145,6 +171,10 @@ def _ensure_secrets(folder: Folder) -> dict[str, str]:
             store.close()
         folder.write_secrets(keys)
     return keys
+
+
+def _cursor_key() -> str:
+    return secrets.token_urlsafe(24)
 
 
 def _auth_settings(folder: Folder) -> AuthSettings:
@@ -172,14 +202,14 @@ def _nats(stack: Stack, token: str) -> Spec:
     return Spec("nats", [_binary(binary), "-c", str(config)], {}, stack.folder.logs / "nats.log", ready)
 
 
-def _service(stack: Stack, name: str, nats_token: str) -> Spec:
+def _service(stack: Stack, name: str, keys: Mapping[str, str]) -> Spec:
     address = f"{HOST}:{stack.ports[name]}"
     env = {
         "MDA_HOST": HOST,
         "MDA_PORT": str(stack.ports[name]),
         "MDA_METRICS_PORT": str(stack.ports[f"metrics_{name}"]),
         "MDA_NATS_URL": f"nats://{HOST}:{stack.ports['nats']}",
-        "MDA_NATS_TOKEN": nats_token,
+        "MDA_NATS_TOKEN": keys["nats_token"],
         "MDA_AUTH_TARGET": f"{HOST}:{stack.ports['auth']}",
         "MDA_AUTH_DATABASE_URL": f"sqlite:///{stack.folder.database}",
     }
@@ -187,13 +217,16 @@ def _service(stack: Stack, name: str, nats_token: str) -> Spec:
     env |= {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
     # gRPC's core writes lines of its own form into the log.
     env["GRPC_VERBOSITY"] = "NONE"
+    kind = name.partition("-")[0]
+    if kind == "query":
+        env["MDA_QUERY_CURSOR_KEY"] = keys["cursor_key"]
     if stack.otlp_endpoint is not None:
         env["MDA_OTLP_ENDPOINT"] = stack.otlp_endpoint
 
     async def ready() -> bool:
         return await serves(address)
 
-    return Spec(name, [sys.executable, "-m", f"mda.{name}"], env, stack.folder.logs / f"{name}.log", ready)
+    return Spec(name, [sys.executable, "-m", f"mda.{kind}"], env, stack.folder.logs / f"{name}.log", ready)
 
 
 def _gateway(stack: Stack) -> Spec:
@@ -207,7 +240,7 @@ def _gateway(stack: Stack) -> Spec:
         jwks_socket=_socket_path(folder / "jwks.sock"),
         auth=Upstream(HOST, stack.ports["auth"]),
         ingestion=Upstream(HOST, stack.ports["ingestion"]),
-        query=Upstream(HOST, stack.ports["query"]),
+        query=Upstream(HOST, *_ports(stack, stack.queries)),
         descriptors=folder / "descriptors.binpb",
         sds=stack.folder.tls,
         access_log=stack.folder.logs / "access.log",
@@ -224,6 +257,11 @@ def _gateway(stack: Stack) -> Spec:
         return await _answers_ready(stack.port)
 
     return Spec("gateway", argv, {}, stack.folder.logs / "gateway.log", ready)
+
+
+def _ports(stack: Stack, names: Sequence[str]) -> tuple[int, tuple[int, ...]]:
+    first, *more = (stack.ports[name] for name in names)
+    return first, tuple(more)
 
 
 def _feed(stack: Stack, api_key: str) -> Spec:

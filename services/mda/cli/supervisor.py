@@ -19,7 +19,8 @@ _POLL_S: Final = 0.05
 _STOP_S: Final = 8.0
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
-_HEALTHY_S: Final = 10.0
+_HEALTHY_S: Final = 3.0
+"""A process that ran for so long before it died, in seconds, is started again at once."""
 
 
 class StartError(Exception):

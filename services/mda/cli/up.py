@@ -39,6 +39,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
     feed: Annotated[bool, typer.Option(help="Run the synthetic feed, dataset SIM.")] = True,
     seed: Annotated[int, typer.Option(help="The synthetic feed's seed.")] = 1,
+    query_replicas: Annotated[int, typer.Option(min=1, max=8, help="How many query services to run.")] = 1,
     otlp: Annotated[
         str | None, typer.Option(envvar="MDA_OTLP_ENDPOINT", help="Send traces to this OTLP/gRPC address (host:port).")
     ] = None,
@@ -53,7 +54,7 @@ def up(
 
     with folder.lock():
         _end_leftovers(folder)
-        stack = plan(folder, port, tls_port, feed=feed, seed=seed, otlp_endpoint=otlp)
+        stack = plan(folder, port, tls_port, feed=feed, seed=seed, query_replicas=query_replicas, otlp_endpoint=otlp)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(stack))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mda.gateway.methods import descriptor_set, services
-from mda.gateway.parts import PartError, load, names
+from mda.gateway.parts import PartError, load, names, text
 from mda.gateway.replies import replies
 from mda.gateway.routes import policies, route_table
 from mda.gateway.sds import SDS_FILE, dump, write_file, write_sds
@@ -113,6 +113,7 @@ def _filters(settings: GatewaySettings) -> list[dict[str, Any]]:
             "ready_clusters": {name: {"value": 1} for name in _upstreams(settings)},
         },
         "filters/47-strict-fields": {"code": strict_fields_code()},
+        "filters/48-event-ids": {"code": text("filters/48-event-ids.lua")},
         "filters/50-transcoder": {"transcoder": _transcoder(settings)},
         "filters/70-jwt": {"issuer": settings.issuer, "audiences": [settings.audience]},
         "filters/80-rbac": {"policies": policies(settings)},
@@ -173,7 +174,9 @@ def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
 
 
 def _cluster(part: str, upstream: Upstream, **values: str) -> dict[str, Any]:
-    cluster: dict[str, Any] = load(f"clusters/{part}", host=upstream.host, port=upstream.port, **values)
+    ports = (upstream.port, *upstream.more_ports)
+    endpoints = [{"lb_endpoints": [load("clusters/endpoint", host=upstream.host, port=port) for port in ports]}]
+    cluster: dict[str, Any] = load(f"clusters/{part}", endpoints=endpoints, **values)
     return cluster | load(f"clusters/{_discovery(upstream.host)}")
 
 

@@ -71,6 +71,7 @@ def _rest_first(sse_transcoder: dict[str, Any]) -> list[dict[str, Any]]:
     events = {"prefix": "/v1/", "headers": [{"name": "accept", "string_match": {"contains": "text/event-stream"}}]}
     sse = _rest("rest server-sent events", events, _BODY_LIMIT)
     sse["typed_per_filter_config"]["envoy.filters.http.grpc_json_transcoder"] = sse_transcoder
+    sse["typed_per_filter_config"] |= load("routes/events")
     token = _rest("rest token", {"path": "/oauth2/token"}, _FORM_LIMIT)
     token["typed_per_filter_config"] |= load("routes/token")
     return [token, sse]

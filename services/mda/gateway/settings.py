@@ -20,10 +20,13 @@ class Upstream:
         An address, or a name that may stand for several instances.
     port
         Its port.
+    more_ports
+        Ports of more instances on the same host.
     """
 
     host: str
     port: int
+    more_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

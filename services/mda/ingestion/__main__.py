@@ -27,6 +27,7 @@ async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGene
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     async with connect(settings.nats_url, token, "mda-ingestion") as client, background_tasks() as tasks:
         datasets = Datasets(client, IngestionSettings(), time.time_ns)
+        tasks.create_task(datasets.follow())
         servicer = IngestionServicer(datasets, draining, tasks)
         yield [Endpoint(_SERVICE, servicer, raw_requests=frozenset({"Publish"}))]
 

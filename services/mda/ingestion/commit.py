@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-import numpy as np
 from opentelemetry.context import Context
 
 from marketdata.columns import MAX_ROWS, Batch
-from mda.ingestion.datasets import Dataset
-from mda.market.errors import MarketDataError
-from mda.tape.payload import encode_payload, merge_neighbours
 
 MAX_WAITING_ROWS: Final = 4 * MAX_ROWS
 """How many rows may wait for the tape in one queue, before its producer has to wait."""
@@ -118,46 +113,3 @@ class CommitQueue(Generic[T]):
         if self._rows < MAX_WAITING_ROWS:
             self._room.set()
         return item
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A group that may go on the tape.
-
-    Attributes
-    ----------
-    payload
-        Its bytes.
-    flagged_rows
-        Per batch of the group, how many rows have a verdict.
-    """
-
-    payload: bytes
-    flagged_rows: list[int]
-
-
-async def first_error(dataset: Dataset, batches: Sequence[Batch]) -> tuple[int, MarketDataError] | None:
-    """Return the position and the error of the first batch that may not go on the tape."""
-    try:
-        for run in merge_neighbours(batches):
-            await dataset.check(run)
-    except MarketDataError:
-        # Somewhere; one by one now, so that the error names the batch's own row.
-        for position, batch in enumerate(batches):
-            try:
-                await dataset.check(batch)
-            except MarketDataError as error:
-                return position, error
-    return None
-
-
-def prepare(dataset: Dataset, batches: Sequence[Batch]) -> Prepared:
-    """Flag and encode the checked batches of a group, as one."""
-    validated = [dataset.flag(run) for run in merge_neighbours(batches)]
-    payload = encode_payload(part.batch for part in validated)
-    if all(part.flagged is None for part in validated):
-        return Prepared(payload, [0] * len(batches))
-    flags = [p.flagged if p.flagged is not None else np.zeros(p.batch.rows, dtype=np.bool_) for p in validated]
-    starts = np.cumsum([0] + [batch.rows for batch in batches[:-1]])
-    flagged = np.add.reduceat(np.concatenate(flags).astype(np.int64), starts)
-    return Prepared(payload, [int(count) for count in flagged])

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from nats.aio.client import Client
 
 from marketdata.columns import Batch
-from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.instrument_pb2 import Instrument
+from marketdata.v1.policy_pb2 import Policy
 from mda.ingestion.settings import IngestionSettings
 from mda.market.errors import MarketDataError, unknown_dataset
+from mda.market.history import History
 from mda.market.instruments import Directory
-from mda.market.verdicts import EventTimes, Validated, check, flag
+from mda.market.policy import DEFAULT_RULES, Rules, effective
+from mda.market.verdicts import Checked, Judged, check, flag
 from mda.tape.log import WrongPlaceError
+from mda.tape.quarantine import Quarantine
 from mda.tape.tape import InstrumentLog, Tape
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch."""
 
+_LOOK_S: Final = 1.0
+"""How often `Datasets.follow` looks at the instrument logs, in seconds."""
+
 
 @dataclass(slots=True)
 class Dataset:
-    """A dataset: its tape, its instruments, and the newest event times.
+    """A dataset: its tape, its instruments, its policy, and what it has seen.
 
     Attributes
     ----------
-    tape, instruments
-        Where rows and instruments are kept.
+    tape, instruments, quarantine
+        Where rows, instruments with the policy, and rows that are set aside are kept.
     clock
         The time, for validation.
     directory
-        The instruments, as of the last look at their log.
+        The instruments and the rules, as of the last look at their log.
     """
 
     tape: Tape
     instruments: InstrumentLog
+    quarantine: Quarantine
     clock: Clock
     directory: Directory = field(default_factory=Directory)
-    _newest: EventTimes = field(default_factory=EventTimes)
+    _history: History = field(default_factory=History)
+    _rules: Rules = DEFAULT_RULES
 
     async def refresh(self) -> None:
         """Look at the instrument log."""
@@ -51,23 +61,33 @@ class Dataset:
         if any(self.directory.find(symbol) is None for symbol in symbols):
             await self.refresh()
 
-    async def check(self, batch: Batch) -> None:
+    async def check(self, batch: Batch, rules: Rules) -> Checked:
         """Check rows as `verdicts.check` does; an unknown instrument makes us look at the log first."""
-        try:
-            check(batch, self.directory, self.clock())
-        except MarketDataError as error:
-            if error.reason != reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID:
-                raise
+        if batch["instrument_id"].max() > len(self.directory):
             await self.refresh()
-            check(batch, self.directory, self.clock())
+        return check(batch, self.directory, self.clock(), rules)
 
-    def flag(self, batch: Batch) -> Validated:
-        """Put verdicts on checked rows as `verdicts.flag` does."""
-        return flag(batch, self._newest, len(self.directory))
+    def flag(self, checked: Checked, rules: Rules) -> Judged:
+        """Compare rows with those before them as `verdicts.flag` does."""
+        if rules is not self._rules:
+            self._rules = rules
+            self._history.forget_rows()
+        return flag(checked, self._history, self.directory, rules)
 
-    def forget_times(self) -> None:
-        """Call no row late because of one before, as after a start: what was flagged last is not on the tape."""
-        self._newest = EventTimes()
+    def forget_history(self) -> None:
+        """Compare no row with those before, as after a start: what was flagged last is not on the tape."""
+        self._history = History()
+
+    async def put_policy(self, policy: Policy) -> Policy:
+        """Set the policy, here at once; return it with every action set."""
+        while True:
+            await self.refresh()
+            if self.directory.policy == policy:
+                return effective(policy)
+            try:
+                await self.instruments.append_policy(policy, self.directory)
+            except WrongPlaceError:  # somebody else wrote; look again
+                continue
 
     async def put_instruments(self, wanted: Sequence[Instrument]) -> list[Instrument]:
         """Add or change instruments by symbol; return them with their ids."""
@@ -116,8 +136,18 @@ class Datasets:
                 if not await dataset.instruments.exists():
                     raise unknown_dataset(name)
                 await dataset.refresh()
+                # Datasets that were made before there was a quarantine have none yet.
+                await dataset.quarantine.create(self._settings.retention(name))
                 self._open[name] = dataset
         return self._open[name]
+
+    async def follow(self) -> None:
+        """Look at the instrument logs of all open datasets once a second, for ever: others change policies."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(MarketDataError):  # the tape does not answer: next time
+                for dataset in tuple(self._open.values()):
+                    await dataset.refresh()
 
     async def create(self, name: str) -> Dataset:
         """Return a dataset, making it if it is not there."""
@@ -127,9 +157,11 @@ class Datasets:
                 retention = self._settings.retention(name)
                 # The tape first: a dataset is there once its instrument log is.
                 await dataset.tape.create(retention)
+                await dataset.quarantine.create(retention)
                 await dataset.instruments.create(retention)
                 self._open[name] = dataset
         return self._open[name]
 
     def _dataset(self, name: str) -> Dataset:
-        return Dataset(Tape(self._client, name), InstrumentLog(self._client, name), self._clock)
+        client = self._client
+        return Dataset(Tape(client, name), InstrumentLog(client, name), Quarantine(client, name), self._clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -15,9 +15,12 @@ from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.wire import parse
 from mda.ingestion.appender import Appender
-from mda.ingestion.commit import CommitQueue, Numbered, Prepared, first_error, prepare
+from mda.ingestion.commit import CommitQueue, Numbered
 from mda.ingestion.datasets import Dataset
+from mda.ingestion.judging import Prepared, judge, prepare
+from mda.ingestion.sideline import Sideline
 from mda.market.errors import MarketDataError, invalid_field
+from mda.market.verdicts import Judged
 from mda.tape.tape import Entry
 
 _ENOUGH_ROWS: Final = 4_096
@@ -29,7 +32,6 @@ _BATCHES: Final = field_tag(PublishRequest, "batches")
 _NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
-T = TypeVar("T")
 _TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
 
 
@@ -42,14 +44,19 @@ class Outcome:
     number
         Its number.
     sequence
-        The sequence number of its entry on the tape; 0 if it was there before.
-    flagged_rows
-        How many of its rows have a verdict.
+        The sequence number of its entry on the tape; 0 if it was there before, or is not
+        there yet.
+    flagged_rows, quarantined_rows
+        How many of its rows have a verdict and are kept, and how many are set aside.
+    duplicate
+        Whether it was there before.
     """
 
     number: int
     sequence: int
-    flagged_rows: int
+    flagged_rows: int = 0
+    quarantined_rows: int = 0
+    duplicate: bool = False
 
 
 def read_request(data: bytes) -> Any:
@@ -161,27 +168,59 @@ def _of_column(error: ColumnError) -> MarketDataError:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Batches that are checked and encoded; without a payload where they were on the tape before."""
+    """Batches that are judged and encoded; not `prepared` where they were on the tape before."""
 
     numbers: list[int]
     rows: int
-    prepared: Prepared
+    prepared: Prepared | None
+
+    def outcomes(self, sequence: int) -> Iterator[Outcome]:
+        """Yield what became of each batch, as of now."""
+        if self.prepared is None:
+            yield from (Outcome(number, 0, duplicate=True) for number in self.numbers)
+            return
+        counts = zip(self.numbers, self.prepared.flagged_rows, self.prepared.quarantined_rows, strict=True)
+        yield from (Outcome(number, sequence, flagged, aside) for number, flagged, aside in counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """Groups that are with the appender."""
+
+    groups: list[_Group]
+    append: asyncio.Future[int]
+
+    def outcomes(self, sequence: int) -> list[Outcome]:
+        """Return what became of their batches, as of now."""
+        return [outcome for group in self.groups for outcome in group.outcomes(sequence)]
 
 
 class Publication:
     """The state of one `Publish` stream.
 
     `submit` takes batches in, `outcomes` gives what became of them; the two run at the
-    same time, and between them batches are checked and encoded. So while a group is
-    being made durable the next one gathers, ready to go.
+    same time, and between them batches are judged and encoded. So while a group is being
+    made durable the next one gathers, ready to go.
+
+    Parameters
+    ----------
+    dataset, producer
+        Who publishes, and where.
+    accepted
+        Whether an outcome comes as soon as its batch is with the appender, not once it is
+        durable.
     """
 
-    def __init__(self, dataset: Dataset, producer: str) -> None:
+    def __init__(self, dataset: Dataset, producer: str, *, accepted: bool = False) -> None:
         self._dataset = dataset
+        self._accepted = accepted
         self._appender = Appender(dataset.tape, producer)
+        self._sideline = Sideline(dataset.quarantine, producer)
         self._queue: CommitQueue[Numbered] = CommitQueue()
         self._ready: CommitQueue[_Group] = CommitQueue()
-        self._under_way: asyncio.Queue[asyncio.Future[list[Outcome]] | None] = asyncio.Queue(_UNDER_WAY)
+        self._under_way: asyncio.Queue[_UnderWay | None] = asyncio.Queue(_UNDER_WAY)
+        self._done: asyncio.Queue[list[Outcome] | Exception | None] = asyncio.Queue(_UNDER_WAY)
+        self._appends: set[asyncio.Future[int]] = set()
         self._last_taken = 0
         self._last_flagged = 0
 
@@ -189,6 +228,7 @@ class Publication:
         """Look up where the producer stands; return the number of its last batch."""
         await self._appender.open()
         self._last_taken = self._appender.last_number
+        await self._sideline.open(self._last_taken)
         return self._last_taken
 
     async def submit(self, item: Numbered) -> None:
@@ -222,30 +262,31 @@ class Publication:
         MarketDataError
             That of a batch that may not go on the tape, of the tape, or of `close`.
         """
-        stages = [asyncio.create_task(self._prepare_all()), asyncio.create_task(self._append_all())]
+        stages = [asyncio.create_task(stage) for stage in (self._judge_all(), self._append_all(), self._settle_all())]
         try:
-            while (append := await self._under_way.get()) is not None:
-                outcomes = await append
-                if self._under_way.empty():
-                    self._queue.want(1)
-                yield outcomes
+            while (done := await self._done.get()) is not None:
+                if isinstance(done, Exception):
+                    raise done
+                yield done
         finally:
             await _cancel(stages)
-            await _cancel([left for left in _drained(self._under_way) if left is not None])
+            if self._accepted:  # those who were told so may have gone: they rely on it
+                await asyncio.gather(*self._appends, return_exceptions=True)
+            await _cancel(tuple(self._appends))
             if self._last_flagged > self._appender.last_number:
-                self._dataset.forget_times()  # those rows may come again, and are not late then
+                self._dataset.forget_history()  # those rows may come again, and are not late then
 
-    async def _prepare_all(self) -> None:
+    async def _judge_all(self) -> None:
         try:
             last = self._appender.last_number
             while items := await self._queue.take():
-                last = await self._prepare(items, last)
+                last = await self._judge(items, last)
         except Exception as error:  # whatever it is, `outcomes` ends with it
             self._ready.close(error)
         else:
             self._ready.close()
 
-    async def _prepare(self, items: list[Numbered], last: int) -> int:
+    async def _judge(self, items: list[Numbered], last: int) -> int:
         """Make groups of batches that were taken together; return the newest number that is in one."""
         await self._put_known([item.number for item in items if item.number <= last])
         fresh: list[Numbered] = []
@@ -255,55 +296,71 @@ class Publication:
                 fresh.append(item)
             elif item.number > last:
                 again.append(item.number)
-        failure = await first_error(self._dataset, [item.batch for item in fresh]) if fresh else None
-        good = fresh if failure is None else fresh[: failure[0]]
-        if good:
-            prepared = prepare(self._dataset, [item.batch for item in good])
-            rows = sum(item.rows for item in good)
-            last = self._last_flagged = good[-1].number
-            await self._ready.put(_Group([item.number for item in good], rows, prepared))
-        if failure is not None:
-            raise failure[1]
+        verdicts = await judge(self._dataset, [item.batch for item in fresh], past_errors=False)
+        if verdicts.good:
+            last = await self._put_fresh(fresh[: len(verdicts.good)], verdicts.parts)
+        for error in verdicts.errors.values():
+            raise error
         await self._put_known(again)
         return last
+
+    async def _put_fresh(self, items: list[Numbered], parts: list[Judged]) -> int:
+        """Make a group of good batches; return its last number."""
+        numbers, sizes = [item.number for item in items], [item.rows for item in items]
+        self._last_flagged = numbers[-1]
+        prepared = await prepare(self._sideline, numbers, sizes, parts)
+        await self._ready.put(_Group(numbers, sum(sizes), prepared))
+        return numbers[-1]
 
     async def _put_known(self, numbers: list[int]) -> None:
         """Make a group of batches that the tape, or a group before it, holds."""
         if numbers:
-            await self._ready.put(_Group(numbers, len(numbers), Prepared(b"", [0] * len(numbers))))
+            await self._ready.put(_Group(numbers, len(numbers), None))
 
     async def _append_all(self) -> None:
         try:
             while groups := await self._ready.take():
-                append = asyncio.create_task(self._append(groups))
+                under_way = _UnderWay(groups, asyncio.create_task(self._append(groups)))
+                self._appends.add(under_way.append)
                 # Nobody is in a hurry for the next group now: let it grow, which is cheaper.
                 self._queue.want(_ENOUGH_ROWS)
-                await self._under_way.put(append)
+                if self._accepted:
+                    await self._done.put(under_way.outcomes(0))
+                await self._under_way.put(under_way)
         except Exception as error:  # whatever it is, `outcomes` ends with it
             failure = asyncio.get_running_loop().create_future()
             failure.set_exception(error)
-            await self._under_way.put(failure)
+            await self._under_way.put(_UnderWay([], failure))
         else:
             await self._under_way.put(None)
 
-    async def _append(self, groups: list[_Group]) -> list[Outcome]:
-        fresh = [group for group in groups if group.prepared.payload]
-        sequence = await self._append_fresh(fresh) if fresh else 0
-        return [
-            Outcome(number, sequence if group.prepared.payload else 0, flagged)
-            for group in groups
-            for number, flagged in zip(group.numbers, group.prepared.flagged_rows, strict=True)
-        ]
+    async def _settle_all(self) -> None:
+        try:
+            while (item := await self._under_way.get()) is not None:
+                await self._settle(item)
+        except Exception as error:  # whatever it is, `outcomes` ends with it
+            await self._done.put(error)
+        else:
+            await self._done.put(None)
 
-    async def _append_fresh(self, groups: list[_Group]) -> int:
-        payload = b"".join(group.prepared.payload for group in groups)
+    async def _settle(self, item: _UnderWay) -> None:
+        await asyncio.wait([item.append])  # which does not cancel it, if we are
+        self._appends.discard(item.append)
+        sequence = item.append.result()
+        if self._under_way.empty():
+            self._queue.want(1)
+        if not self._accepted:
+            await self._done.put(item.outcomes(sequence))
+
+    async def _append(self, groups: list[_Group]) -> int:
+        """Append what is new; return its sequence number, 0 if nothing is."""
+        fresh = [(group, group.prepared) for group in groups if group.prepared is not None]
+        if not fresh:
+            return 0
+        payload = b"".join(prepared.payload for _, prepared in fresh)
         version = self._dataset.directory.version
-        return await self._appender.append(Entry(groups[0].numbers[0], groups[-1].numbers[-1], version, payload))
-
-
-def _drained(queue: asyncio.Queue[T]) -> Iterator[T]:
-    while not queue.empty():
-        yield queue.get_nowait()
+        first, last = fresh[0][0].numbers[0], fresh[-1][0].numbers[-1]
+        return await self._appender.append(Entry(first, last, version, payload))
 
 
 async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:

@@ -10,8 +10,10 @@ from opentelemetry.context import Context, attach, detach, get_current
 
 from marketdata.columns import Batch
 from mda.ingestion.appender import Appender
-from mda.ingestion.commit import CommitQueue, Numbered, prepare
+from mda.ingestion.commit import CommitQueue, Numbered
 from mda.ingestion.datasets import Dataset
+from mda.ingestion.judging import Verdicts, judge, prepare
+from mda.ingestion.sideline import Sideline
 from mda.market.errors import MarketDataError
 from mda.tape.tape import Entry
 
@@ -24,12 +26,13 @@ class Published:
     ----------
     sequence
         The sequence number of their entry.
-    flagged_rows
-        How many of them have a verdict.
+    flagged_rows, quarantined_rows
+        How many of them have a verdict and are there, and how many are set aside instead.
     """
 
     sequence: int
     flagged_rows: int
+    quarantined_rows: int = 0
 
 
 class RowPublisher:
@@ -41,14 +44,14 @@ class RowPublisher:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._appender = _new_appender(dataset)
+        self._begin()
         self._queue: CommitQueue[Numbered] = CommitQueue()
         self._waiting: dict[int, asyncio.Future[Published]] = {}
         self._numbers = 0
 
     async def publish(self, batch: Batch) -> Published:
         """Publish a batch; return once it is durable."""
-        await self._dataset.check(batch)
+        await self._dataset.check(batch, self._dataset.directory.rules)
         self._numbers += 1
         number = self._numbers
         future = asyncio.get_running_loop().create_future()
@@ -64,18 +67,32 @@ class RowPublisher:
         while True:
             group = await self._queue.take()
             try:
-                prepared = prepare(self._dataset, [item.batch for item in group])
-                version = self._dataset.directory.version
-                entry = Entry(group[0].number, group[-1].number, version, prepared.payload)
-                sequence = await self._append(entry, group[0].trace)
+                verdicts = await judge(self._dataset, [item.batch for item in group], past_errors=True)
+                for position, error in verdicts.errors.items():
+                    self._settle(group[position].number, error)
+                group = [group[position] for position in verdicts.good]
+                if group:
+                    await self._publish(group, verdicts)
             except MarketDataError as error:
                 # Nobody knows where this producer stands: its entry may yet come to the tape.
-                self._appender = _new_appender(self._dataset)
-                self._dataset.forget_times()
-                self._resolve(group, error)
-                continue
-            for item, flagged in zip(group, prepared.flagged_rows, strict=True):
-                self._settle(item.number, Published(sequence, flagged))
+                self._begin()
+                self._dataset.forget_history()
+                for item in group:
+                    self._settle(item.number, error)
+
+    async def _publish(self, group: list[Numbered], verdicts: Verdicts) -> None:
+        numbers = [item.number for item in group]
+        prepared = await prepare(self._sideline, numbers, [item.rows for item in group], verdicts.parts)
+        entry = Entry(numbers[0], numbers[-1], self._dataset.directory.version, prepared.payload)
+        sequence = await self._append(entry, group[0].trace)
+        for number, flagged, aside in zip(numbers, prepared.flagged_rows, prepared.quarantined_rows, strict=True):
+            self._settle(number, Published(sequence, flagged, aside))
+
+    def _begin(self) -> None:
+        """Take a name that nobody else has: unary calls carry no numbers to resume by."""
+        producer = f"unary-{secrets.token_hex(6)}"
+        self._appender = Appender(self._dataset.tape, producer)
+        self._sideline = Sideline(self._dataset.quarantine, producer)
 
     async def _append(self, entry: Entry, trace: Context | None) -> int:
         """Append an entry, in the trace of the first call of its group."""
@@ -85,10 +102,6 @@ class RowPublisher:
         finally:
             detach(token)
 
-    def _resolve(self, group: list[Numbered], error: MarketDataError) -> None:
-        for item in group:
-            self._settle(item.number, error)
-
     def _settle(self, number: int, result: Published | MarketDataError) -> None:
         future = self._waiting.get(number)
         if future is None or future.done():  # its caller has gone
@@ -97,8 +110,3 @@ class RowPublisher:
             future.set_result(result)
         else:
             future.set_exception(result)
-
-
-def _new_appender(dataset: Dataset) -> Appender:
-    """Return an appender with a name that nobody else has: unary calls carry no numbers to resume by."""
-    return Appender(dataset.tape, f"unary-{secrets.token_hex(6)}")

@@ -8,10 +8,17 @@ from typing import Any
 
 import grpc
 
+from marketdata.columns import Kind
 from marketdata.ingestion.v1.ingestion_service_pb2 import (
+    ACK_LEVEL_ACCEPTED,
     ACK_LEVEL_DURABLE,
+    AckLevel,
+    GetPolicyRequest,
+    GetPolicyResponse,
     ListInstrumentsRequest,
     ListInstrumentsResponse,
+    ListQuarantinedRequest,
+    ListQuarantinedResponse,
     PublishQuotesRequest,
     PublishQuotesResponse,
     PublishRequest,
@@ -20,19 +27,28 @@ from marketdata.ingestion.v1.ingestion_service_pb2 import (
     PublishTradesResponse,
     PutInstrumentsRequest,
     PutInstrumentsResponse,
+    PutPolicyRequest,
+    PutPolicyResponse,
+    ReleaseQuarantinedRequest,
+    ReleaseQuarantinedResponse,
 )
+from marketdata.v1.quarantine_pb2 import QuarantinedRows
 from mda.ingestion.datasets import Dataset, Datasets
 from mda.ingestion.publication import Outcome, Publication, out_of_turn, read_batches, read_request
+from mda.ingestion.release import Item, list_items, release
 from mda.ingestion.rows import RowPublisher
 from mda.market.errors import draining
+from mda.market.instruments import Directory
 from mda.market.pages import decode_page, encode_page
-from mda.market.rows import batch_of_quotes, batch_of_trades
+from mda.market.policy import effective
+from mda.market.rows import batch_of_quotes, batch_of_trades, quotes_of_batch, timestamp, trades_of_batch
 from mda.runtime.identity import while_token_lives
 from mda.runtime.telemetry import BYTES, ROWS
 from mda.runtime.validation import validate_request
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_PAGE = 1000
+_DEFAULT_ITEMS = 100
 
 
 class IngestionServicer:
@@ -58,14 +74,16 @@ class IngestionServicer:
         """Serve a producer's stream."""
         async with while_token_lives():
             opening = _read_open(await anext(requests, b""))
-            publication = Publication(await self._datasets.get(opening.dataset), opening.producer)
+            level = opening.ack_level or ACK_LEVEL_DURABLE
+            dataset = await self._datasets.get(opening.dataset)
+            publication = Publication(dataset, opening.producer, accepted=level == ACK_LEVEL_ACCEPTED)
             last_number = await publication.open()
             await context.write(PublishResponse(opened=PublishResponse.Opened(last_number=last_number)))
             reader = asyncio.create_task(_read_batches(requests, publication, opening.dataset))
             drain = asyncio.create_task(self._close_on_drain(publication))
             try:
                 async for outcomes in publication.outcomes():
-                    await context.write(_acks(outcomes))
+                    await context.write(_acks(outcomes, level))
             finally:
                 reader.cancel()
                 drain.cancel()
@@ -81,7 +99,11 @@ class IngestionServicer:
         batch = batch_of_quotes(request.dataset, request.quotes, dataset.directory)
         published = await self._publisher(request.dataset, dataset).publish(batch)
         ROWS.labels("in", request.dataset).inc(batch.rows)
-        return PublishQuotesResponse(tape_sequence=published.sequence, flagged_rows=published.flagged_rows)
+        return PublishQuotesResponse(
+            tape_sequence=published.sequence,
+            flagged_rows=published.flagged_rows,
+            quarantined_rows=published.quarantined_rows,
+        )
 
     async def PublishTrades(self, request: PublishTradesRequest, context: Context) -> PublishTradesResponse:
         """Publish trades as rows."""
@@ -90,7 +112,11 @@ class IngestionServicer:
         batch = batch_of_trades(request.dataset, request.trades, dataset.directory)
         published = await self._publisher(request.dataset, dataset).publish(batch)
         ROWS.labels("in", request.dataset).inc(batch.rows)
-        return PublishTradesResponse(tape_sequence=published.sequence, flagged_rows=published.flagged_rows)
+        return PublishTradesResponse(
+            tape_sequence=published.sequence,
+            flagged_rows=published.flagged_rows,
+            quarantined_rows=published.quarantined_rows,
+        )
 
     async def PutInstruments(self, request: PutInstrumentsRequest, context: Context) -> PutInstrumentsResponse:
         """Add or change instruments."""
@@ -106,6 +132,37 @@ class IngestionServicer:
         more = after_id + len(page) < len(dataset.directory)
         token = encode_page(after_id + len(page)) if more else ""
         return ListInstrumentsResponse(instruments=page, next_page_token=token)
+
+    async def PutPolicy(self, request: PutPolicyRequest, context: Context) -> PutPolicyResponse:
+        """Set a dataset's policy."""
+        dataset = await self._datasets.get(request.dataset)
+        return PutPolicyResponse(policy=await dataset.put_policy(request.policy))
+
+    async def GetPolicy(self, request: GetPolicyRequest, context: Context) -> GetPolicyResponse:
+        """Tell a dataset's policy."""
+        dataset = await self._datasets.get(request.dataset)
+        await dataset.refresh()
+        return GetPolicyResponse(policy=effective(dataset.directory.policy))
+
+    async def ListQuarantined(self, request: ListQuarantinedRequest, context: Context) -> ListQuarantinedResponse:
+        """List a page of rows that were set aside."""
+        dataset = await self._datasets.get(request.dataset)
+        after = decode_page(request.page_token)
+        items, more = await list_items(dataset, after, request.page_size or _DEFAULT_ITEMS)
+        token = encode_page(items[-1].place) if more else ""
+        return ListQuarantinedResponse(
+            items=[_quarantined(item, dataset.directory) for item in items], next_page_token=token
+        )
+
+    async def ReleaseQuarantined(
+        self, request: ReleaseQuarantinedRequest, context: Context
+    ) -> ReleaseQuarantinedResponse:
+        """Put rows that were set aside on the tape."""
+        dataset = await self._datasets.get(request.dataset)
+        response = ReleaseQuarantinedResponse()
+        for item in await release(dataset, request.ids):
+            response.released.add(id=item.id, tape_sequence=item.sequence, already_released=item.already)
+        return response
 
     def _publisher(self, name: str, dataset: Dataset) -> RowPublisher:
         if name not in self._publishers:
@@ -138,14 +195,32 @@ async def _read_batches(requests: AsyncIterator[bytes], publication: Publication
         publication.close()
 
 
-def _acks(outcomes: list[Outcome]) -> PublishResponse:
+def _acks(outcomes: list[Outcome], level: AckLevel) -> PublishResponse:
     response = PublishResponse()
     for outcome in outcomes:
         response.acks.acks.add(
             number=outcome.number,
-            level=ACK_LEVEL_DURABLE,
-            duplicate=outcome.sequence == 0,
+            level=level,
+            duplicate=outcome.duplicate,
             flagged_rows=outcome.flagged_rows,
             tape_sequence=outcome.sequence,
+            quarantined_rows=outcome.quarantined_rows,
         )
     return response
+
+
+def _quarantined(item: Item, directory: Directory) -> QuarantinedRows:
+    batch = item.rows.batch
+    rows = QuarantinedRows(
+        id=item.id,
+        producer=item.entry.producer,
+        batch_number=item.rows.number,
+        time=timestamp(item.entry.time_ns),
+        instrument_ids=batch["instrument_id"].tolist(),
+        tape_sequence=item.tape_sequence,
+    )
+    if batch.kind is Kind.QUOTE:
+        rows.quotes.extend(quotes_of_batch(batch, directory))
+    else:
+        rows.trades.extend(trades_of_batch(batch, directory))
+    return rows

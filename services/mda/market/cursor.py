@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -12,9 +13,9 @@ from typing import Final
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _FORMAT: Final = struct.Struct("<BQQI")
-_CHECK_BYTES: Final = 4
+_SEAL_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,45 +27,47 @@ class Cursor:
     epoch
         Which making of the tape: a tape that is deleted and made again has another.
     sequence
-        The sequence number of the last entry that is wholly before the place.
-    row
-        How many rows of the next entry are before it, too.
+        The sequence number of the last entry before the place.
+    mark
+        Part of that entry's hash, which tells whether the tape still holds that entry
+        there, and not another; 0 where it is not known.
     """
 
     epoch: int
     sequence: int
-    row: int = 0
+    mark: int = 0
 
-    def encode(self, dataset: str) -> str:
-        """Return the token: base64url, 34 characters, good for this dataset only."""
-        body = _FORMAT.pack(_VERSION, self.epoch, self.sequence, self.row)
-        return base64.urlsafe_b64encode(body + _check(dataset, body)).rstrip(b"=").decode()
+    def encode(self, dataset: str, key: bytes) -> str:
+        """Return the token: base64url, 39 characters, good for this dataset only, sealed with a key."""
+        body = _FORMAT.pack(_VERSION, self.epoch, self.sequence, self.mark)
+        return base64.urlsafe_b64encode(body + _seal(dataset, body, key)).rstrip(b"=").decode()
 
 
-def decode_cursor(token: str, dataset: str, field: str) -> Cursor:
+def decode_cursor(token: str, dataset: str, field: str, key: bytes) -> Cursor:
     """Return the place that a token stands for.
 
     Raises
     ------
     MarketDataError
-        If it is not a token that `Cursor.encode` gave for the dataset.
+        INVALID_CURSOR if it is not a token that `Cursor.encode` gave for the dataset with
+        that key.
     """
     try:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise _invalid(dataset, field) from None
-    body, check = data[: _FORMAT.size], data[_FORMAT.size :]
-    if len(body) != _FORMAT.size or check != _check(dataset, body) or body[0] != _VERSION:
+    body, seal = data[: _FORMAT.size], data[_FORMAT.size :]
+    if len(body) != _FORMAT.size or not hmac.compare_digest(seal, _seal(dataset, body, key)):
         raise _invalid(dataset, field)
-    _, epoch, sequence, row = _FORMAT.unpack(body)
-    cursor = Cursor(epoch, sequence, row)
-    if cursor.encode(dataset) != token:  # base64 has several ways to write the last byte
+    version, epoch, sequence, mark = _FORMAT.unpack(body)
+    cursor = Cursor(epoch, sequence, mark)
+    if version != _VERSION or cursor.encode(dataset, key) != token:  # base64 has several ways to write the last byte
         raise _invalid(dataset, field)
     return cursor
 
 
-def _check(dataset: str, body: bytes) -> bytes:
-    return hashlib.blake2s(body + dataset.encode(), digest_size=_CHECK_BYTES).digest()
+def _seal(dataset: str, body: bytes, key: bytes) -> bytes:
+    return hashlib.blake2s(body + dataset.encode(), digest_size=_SEAL_BYTES, key=key).digest()
 
 
 def _invalid(dataset: str, field: str) -> MarketDataError:

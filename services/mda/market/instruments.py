@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.v1.instrument_pb2 import Instrument
+from marketdata.v1.policy_pb2 import Policy
 from mda.market.errors import invalid_field
+from mda.market.policy import DEFAULT_RULES, make_rules
 
 
 class Directory:
@@ -22,10 +24,16 @@ class Directory:
     version
         The sequence number of the last entry of the instrument log that is in here;
         0 if none is.
+    policy
+        The dataset's policy, as it was put.
+    rules
+        What it means for validation; another object after each change.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.policy = Policy()
+        self.rules = DEFAULT_RULES
         self._by_id: list[Instrument] = []
         self._ids: dict[str, int] = {}
         self._negative_prices = np.zeros(1, dtype=np.bool_)
@@ -33,8 +41,10 @@ class Directory:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def apply(self, instruments: Iterable[Instrument], version: int) -> None:
-        """Take in an entry of the instrument log: new instruments, or changed ones."""
+    def apply(self, instruments: Iterable[Instrument], version: int, policy: Policy | None = None) -> None:
+        """Take in an entry of the instrument log: new instruments, or changed ones; or a new policy."""
+        if policy is not None:
+            self.policy, self.rules = policy, make_rules(policy)
         for instrument in instruments:
             index = instrument.instrument_id - 1
             if index == len(self._by_id):
@@ -91,8 +101,8 @@ class Directory:
         return None if found is None else self._by_id[found - 1]
 
     def symbol(self, instrument_id: int) -> str:
-        """Return the symbol of a known id."""
-        return self._by_id[instrument_id - 1].symbol
+        """Return the symbol of an id; empty if the id is not known."""
+        return self._by_id[instrument_id - 1].symbol if 0 < instrument_id <= len(self._by_id) else ""
 
     def page(self, after_id: int, size: int) -> list[Instrument]:
         """Return up to `size` instruments in order of id, from the one after `after_id`."""

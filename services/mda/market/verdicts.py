@@ -1,8 +1,9 @@
 """Validation of rows, column by column.
 
-Two kinds of findings: rows that no reader could use (unknown instrument, not a price,
-time out of range) make the whole batch an error that names the first of them; odd but
-usable rows (crossed, out of order) are kept with a verdict.
+First each row by itself (`check`), then rows with those before them (`flag`). What is
+done about a finding, the dataset's rules say: the row is kept with a verdict, it is set
+aside, or its batch is refused with an error that names the first such row. A time that is
+out of range is always refused.
 """
 
 from __future__ import annotations
@@ -11,58 +12,79 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from marketdata.columns import ABSENT, FIELDS, NANOS, Batch, Kind
-from marketdata.v1 import error_reason_pb2 as reasons
-from marketdata.v1 import verdict_pb2
-from mda.market.errors import MarketDataError
+from marketdata.columns import ABSENT, NANOS, Batch, Kind
+from mda.market.bits import (
+    CROSSED,
+    DUPLICATE_SEQUENCE,
+    FUTURE,
+    LOCKED,
+    MISSING_SIDE,
+    NOT_A_PRICE,
+    OUT_OF_ORDER,
+    OUTLIER,
+    STALE,
+    UNKNOWN_INSTRUMENT,
+    Bits,
+    Findings,
+    Mask,
+    some,
+)
+from mda.market.history import History, compare
 from mda.market.instruments import Directory
+from mda.market.policy import DEFAULT_RULES, Rules
+from mda.market.refusals import not_a_price, out_of_range, refusal, unknown_instrument
 
-CROSSED: Final = 1 << (verdict_pb2.VERDICT_CROSSED - 1)
-OUT_OF_ORDER: Final = 1 << (verdict_pb2.VERDICT_OUT_OF_ORDER - 1)
-"""Bits of the `verdicts` column."""
+__all__ = ["COMPARED", "CROSSED", "MAX_AHEAD_NS", "OUT_OF_ORDER", "Checked", "Judged", "check", "flag"]
+
+COMPARED: Final = OUT_OF_ORDER | OUTLIER | DUPLICATE_SEQUENCE
+"""The verdicts that `flag` finds; the others are those of `check`."""
 
 MAX_AHEAD_NS: Final = 3_600 * NANOS
 """How far an event time may lie in the future, in nanoseconds: clocks differ."""
 
 _PRICES: Final = {Kind.QUOTE: ("bid_price", "ask_price"), Kind.TRADE: ("price",)}
-
-
-class EventTimes:
-    """The newest event time of each instrument and kind that was let through."""
-
-    def __init__(self) -> None:
-        self._newest = {kind: np.zeros(1, dtype=np.int64) for kind in Kind}
-
-    def of(self, kind: Kind, instruments: int) -> NDArray[np.int64]:
-        """Return the times of a kind, in nanoseconds, by id; room for `instruments` ids."""
-        times = self._newest[kind]
-        if len(times) <= instruments:
-            times = np.concatenate([times, np.zeros(instruments + 1 - len(times), dtype=np.int64)])
-            self._newest[kind] = times
-        return times
+_LEAST: Final = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
-class Validated:
-    """A batch that may go on the tape.
+class Checked:
+    """Rows of which each was looked at by itself.
 
     Attributes
     ----------
     batch
-        The rows, with a `verdicts` column where any row has a verdict and none where
-        no row has.
-    flagged
-        Per row, whether it has a verdict; None if none has.
+        The rows.
+    found
+        The verdicts of each row that something is done about; None if there are none.
     """
 
     batch: Batch
-    flagged: NDArray[np.bool_] | None
+    found: Bits | None
 
 
-def check(batch: Batch, directory: Directory, now_ns: int) -> None:
-    """Check that every row is one that a reader can use. Changes nothing.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows of which it is known what becomes of them.
+
+    Attributes
+    ----------
+    batch
+        All the rows, with a `verdicts` column where any row has a verdict and none where
+        no row has.
+    flagged
+        Per row, whether it has a verdict and is kept; None if there are none.
+    aside
+        Per row, whether it is to be set aside; None if there are none.
+    """
+
+    batch: Batch
+    flagged: Mask | None
+    aside: Mask | None = None
+
+
+def check(batch: Batch, directory: Directory, now_ns: int, rules: Rules = DEFAULT_RULES) -> Checked:
+    """Look at each row by itself. Changes nothing.
 
     Parameters
     ----------
@@ -72,96 +94,129 @@ def check(batch: Batch, directory: Directory, now_ns: int) -> None:
         The dataset's instruments.
     now_ns
         The time, in nanoseconds.
+    rules
+        The dataset's rules.
 
     Raises
     ------
     MarketDataError
-        For the first row with an unknown instrument, an impossible time, or a price
-        that is none.
+        For the first row with a verdict that is refused, or with an impossible time.
     """
-    ids = batch["instrument_id"]
-    _require_known(batch, ids, directory)
-    _require_times(batch, now_ns)
-    negative = directory.takes_negative_prices(ids)
+    found = Findings(batch.rows)
+    unknown = _add_unknown(batch, directory, rules, found)
+    _add_times(batch, now_ns, rules, found)
     for name in _PRICES[batch.kind]:
         if name in batch.columns:
-            _require_prices(batch, name, negative)
+            _add_no_price(batch, name, unknown, directory, rules, found)
+    if batch.kind is Kind.QUOTE:
+        _add_sides(batch, rules.sought, found)
+    if found.bits is not None and (error := refusal(batch, found.bits, rules.refused)):
+        raise error
+    return Checked(batch, found.bits)
 
 
-def flag(batch: Batch, newest: EventTimes, instruments: int) -> Validated:
-    """Put verdicts on the odd rows of a batch that `check` let through.
+def flag(checked: Checked, history: History, directory: Directory, rules: Rules = DEFAULT_RULES) -> Judged:
+    """Compare rows with those before them, and say what becomes of each.
 
     Parameters
     ----------
-    batch
-        The rows.
-    newest
-        The dataset's event times so far; updated.
-    instruments
-        How many instruments the dataset has.
+    checked
+        The rows, checked by the same rules.
+    history
+        What the dataset has seen so far; updated, unless an error is raised.
+    directory
+        The instruments that they were checked with, or newer.
+    rules
+        The dataset's rules.
+
+    Raises
+    ------
+    MarketDataError
+        For the first row with a verdict that is refused.
     """
-    late = _late(batch["instrument_id"], batch["ts_event"], newest.of(batch.kind, instruments))
-    crossed = _crossed(batch)
+    batch, found = checked.batch, checked.found
+    if found is None or not (aside := found & np.uint32(rules.set_aside)).any():
+        bits = _compared(batch, history, directory, rules)
+        return _judged(batch, _either(found, bits), rules)
+    # What is set aside is not on the tape, so nothing is compared with it.
+    rest = np.flatnonzero(aside == 0)
+    bits = _compared(batch.take(rest), history, directory, rules) if len(rest) else None
+    if bits is not None:
+        found = found.copy()
+        found[rest] |= bits
+    return _judged(batch, found, rules)
+
+
+def _compared(batch: Batch, history: History, directory: Directory, rules: Rules) -> Bits | None:
+    comparison = compare(batch, history, directory, rules)
+    if comparison.bits is not None and (error := refusal(batch, comparison.bits, rules.refused)):
+        raise error
+    comparison.keep()
+    return comparison.bits
+
+
+def _either(one: Bits | None, other: Bits | None) -> Bits | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one | other
+
+
+def _judged(batch: Batch, bits: Bits | None, rules: Rules) -> Judged:
     columns = {name: values for name, values in batch.columns.items() if name != "verdicts"}
-    if not late.any() and not crossed.any():
-        return Validated(Batch(batch.kind, batch.rows, columns), None)
-    verdicts = late * np.uint32(OUT_OF_ORDER) | crossed * np.uint32(CROSSED)
-    columns["verdicts"] = verdicts.astype(np.uint32)
-    return Validated(Batch(batch.kind, batch.rows, columns), verdicts != 0)
+    if bits is None:
+        return Judged(Batch(batch.kind, batch.rows, columns), None)
+    columns["verdicts"] = bits
+    aside = (bits & np.uint32(rules.set_aside)) != 0
+    return Judged(Batch(batch.kind, batch.rows, columns), _any((bits != 0) & ~aside), _any(aside))
 
 
-def _fail(batch: Batch, column: str, bad: NDArray[np.bool_], reason: reasons.ErrorReason, problem: str) -> None:
-    if not bad.any():
-        return
-    row = int(bad.argmax())
-    value = int(batch[column][row])
-    field = f"batch.{FIELDS[batch.kind]}.{column}"
-    raise MarketDataError(reason, f"{field}, row {row}: {value} {problem}", field=field, row=row, value=value)
+def _any(mask: Mask) -> Mask | None:
+    return mask if some(mask) else None
 
 
-def _require_known(batch: Batch, ids: NDArray[np.uint32], directory: Directory) -> None:
+def _add_unknown(batch: Batch, directory: Directory, rules: Rules, found: Findings) -> Mask:
     # Unsigned: id 0 becomes the largest number.
-    bad = (ids - np.uint32(1)) >= np.uint32(len(directory))
-    problem = "is not an instrument of the dataset. PutInstruments gives ids; ListInstruments tells them."
-    _fail(batch, "instrument_id", bad, reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID, problem)
+    unknown: Mask = (batch["instrument_id"] - np.uint32(1)) >= np.uint32(len(directory))
+    if rules.refused & UNKNOWN_INSTRUMENT and some(unknown):
+        raise unknown_instrument(batch, int(unknown.argmax()))
+    found.add(UNKNOWN_INSTRUMENT, unknown)
+    return unknown
 
 
-def _require_times(batch: Batch, now_ns: int) -> None:
+def _add_times(batch: Batch, now_ns: int, rules: Rules, found: Findings) -> None:
     times = batch["ts_event"]
-    bad = (times < 0) | (times > now_ns + MAX_AHEAD_NS)
-    problem = "is not a time between 1970 and one hour from now. Send nanoseconds since the epoch, UTC."
-    _fail(batch, "ts_event", bad, reasons.ERROR_REASON_TIME_OUT_OF_RANGE, problem)
+    # Unsigned: times before 1970 become the largest numbers.
+    bad = times.view(np.uint64) > np.uint64(now_ns + MAX_AHEAD_NS)
+    if some(bad):
+        raise out_of_range(batch, int(bad.argmax()))
+    if rules.stale_ns is not None and rules.sought & STALE:
+        found.add(STALE, times < now_ns - rules.stale_ns)
+    if rules.future_ns is not None and rules.sought & FUTURE:
+        found.add(FUTURE, times > now_ns + rules.future_ns)
 
 
-def _require_prices(batch: Batch, column: str, negative: NDArray[np.bool_]) -> None:
-    prices = batch[column]
-    bad = ((prices <= 0) & ~negative) | (prices == np.iinfo(np.int64).min)
-    problem = (
-        "is not a price. Prices are positive and in units of 1e-9; set `negative_prices` on the instrument "
-        "where others are prices too, and send 9223372036854775807 where there is none."
-    )
-    _fail(batch, column, bad, reasons.ERROR_REASON_NOT_A_PRICE, problem)
+def _add_no_price(batch: Batch, name: str, unknown: Mask, directory: Directory, rules: Rules, found: Findings) -> None:
+    prices = batch[name]
+    none = prices <= 0
+    if some(none):
+        # Of an unknown instrument nothing says that it may be negative; 0 is the index of no instrument.
+        ids = np.where(unknown, np.uint32(0), batch["instrument_id"])
+        none &= ~directory.takes_negative_prices(ids) | (prices == _LEAST)
+    if rules.refused & NOT_A_PRICE and some(none):
+        raise not_a_price(batch, int(none.argmax()), name)
     if batch.kind is Kind.TRADE:
-        _fail(batch, column, prices == ABSENT, reasons.ERROR_REASON_NOT_A_PRICE, "means none, but a trade has a price.")
+        absent = prices == ABSENT
+        if rules.refused & NOT_A_PRICE and some(absent):
+            raise not_a_price(batch, int(absent.argmax()), name)
+        none |= absent
+    found.add(NOT_A_PRICE, none)
 
 
-def _crossed(batch: Batch) -> NDArray[np.bool_]:
-    if batch.kind is not Kind.QUOTE or "bid_price" not in batch.columns:
-        return np.zeros(batch.rows, dtype=np.bool_)
-    bid = batch["bid_price"]
-    return (bid > batch["ask_price"]) & (bid != ABSENT)
-
-
-def _late(ids: NDArray[np.uint32], times: NDArray[np.int64], newest: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which rows are older than an earlier row of their instrument; update `newest`."""
-    if bool((times[1:] >= times[:-1]).all()):
-        known = newest[ids]
-        newest[ids] = np.maximum(known, times)  # the last one wins, and is the newest
-        return times < known
-    late = np.empty(len(ids), dtype=np.bool_)
-    for instrument_id in np.unique(ids):
-        rows = np.flatnonzero(ids == instrument_id)
-        seen = np.maximum.accumulate(np.concatenate([newest[instrument_id : instrument_id + 1], times[rows]]))
-        late[rows] = times[rows] < seen[:-1]
-        newest[instrument_id] = seen[-1]
-    return late
+def _add_sides(batch: Batch, sought: int, found: Findings) -> None:
+    bid, ask = batch["bid_price"], batch["ask_price"]
+    there = bid != ABSENT
+    found.add(sought & CROSSED, (bid > ask) & there)
+    if sought & LOCKED:
+        found.add(LOCKED, (bid == ask) & there)
+    if sought & MISSING_SIDE:
+        found.add(MISSING_SIDE, ~there | (ask == ABSENT))

@@ -26,7 +26,8 @@ async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGene
     """Open what query needs."""
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     async with connect(settings.nats_url, token, "mda-query") as client, background_tasks() as tasks:
-        hubs = Hubs(client, QuerySettings().ring_bytes, tasks)
+        own = QuerySettings()
+        hubs = Hubs(client, own.ring_bytes, tasks, own.cursor_key.get_secret_value().encode())
         tasks.create_task(hubs.discover())
         servicer = QueryServicer(hubs, draining)
         yield [Endpoint(_SERVICE, servicer, raw_responses=_STREAMS)]

@@ -17,12 +17,15 @@ from marketdata.codec import field_tag, varint
 from marketdata.columns import Batch, Kind
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.v1.gap_pb2 import Gap
 from mda.market.cursor import Cursor, decode_cursor
-from mda.market.errors import MarketDataError, unknown_dataset
+from mda.market.errors import MarketDataError, invalid_field, unknown_dataset
 from mda.market.instruments import Directory
+from mda.query.damage import Inspector, lost_entries
+from mda.query.gaps import Gaps
 from mda.query.latest import LatestRows, split
 from mda.query.ring import ReadEntry, Ring, read_entry
-from mda.runtime.telemetry import BYTES, LAG, ROWS
+from mda.runtime.telemetry import BYTES, DAMAGE, LAG, ROWS
 from mda.tape.checkpoint import Checkpoints
 from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds, list_datasets
 
@@ -32,6 +35,7 @@ _CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stre
 _READY_S: Final = 8.0
 _DISCOVER_S: Final = 2.0
 _RETRY_S: Final = 0.2
+_WATCH_S: Final = 2.0
 _LOG: Final = structlog.stdlib.get_logger("mda.query")
 _TRACER: Final = trace.get_tracer("mda")
 
@@ -49,6 +53,10 @@ class Reader(Protocol):
         """Time goes on: `now_s` is seconds on the monotonic clock."""
         ...
 
+    def go_back(self, position: int, gap: Gap) -> None:
+        """Go on from an earlier place: the tape has lost its entries after it."""
+        ...
+
 
 class Hub:
     """What one replica knows of one dataset.
@@ -63,14 +71,17 @@ class Hub:
         The latest rows, by kind, as of `head`.
     head
         The sequence number of the newest entry that was taken in.
+    gaps
+        The gaps that were noticed.
     newest
         The entry at `head`, once one was taken in.
     epoch
         The tape's epoch.
     """
 
-    def __init__(self, client: Client, dataset: str, ring_bytes: int) -> None:
+    def __init__(self, client: Client, dataset: str, ring_bytes: int, cursor_key: bytes = b"") -> None:
         self.dataset = dataset
+        self._cursor_key = cursor_key
         self.directory = Directory()
         self.latest = {kind: LatestRows(kind) for kind in Kind}
         self.head = 0
@@ -79,7 +90,10 @@ class Hub:
         self._tape = Tape(client, dataset)
         self._instruments = InstrumentLog(client, dataset)
         self._checkpoints = Checkpoints(client, dataset)
+        self._ring_bytes = ring_bytes
         self._ring = Ring(ring_bytes)
+        self._inspector = Inspector(0)
+        self.gaps = Gaps()
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
@@ -102,12 +116,14 @@ class Hub:
         sequence, batches = await self._checkpoints.newest(epoch)
         bounds = await self._bounds()
         if sequence > bounds.last or epoch != bounds.epoch:  # of a tape that lost its newest entries
+            self._note(bounds.last, [lost_entries(time.time_ns())])
             sequence, batches = 0, []
         for batch in batches:
             self.latest[batch.kind].update(batch)
         self.epoch = bounds.epoch
         self.head = max(sequence, bounds.first - 1)
         self._checkpointed = self.head
+        self._inspector = Inspector(self.head)
         self._goal = bounds.last
         if self.head >= self._goal:
             self._ready.set()
@@ -126,10 +142,41 @@ class Hub:
             ) from None
 
     async def run(self) -> None:
-        """Follow the tape, for ever."""
+        """Follow the tape, for ever; from an earlier place, where it has lost its newest entries."""
+        while True:
+            following = asyncio.create_task(self._follow())
+            try:
+                bounds = await self._lost()
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            self._go_back(bounds)
+
+    async def _follow(self) -> None:
         async with aclosing(self._tape.follow(self.head)) as followed:
             async for stored in followed:
                 await self._take(stored)
+
+    async def _lost(self) -> TapeBounds:
+        """Return the tape's bounds once they show that it does not hold what we have read."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            head = self.head
+            with contextlib.suppress(MarketDataError):  # it does not answer: next time
+                bounds = await self._tape.bounds()
+                if bounds is not None and (bounds.epoch != self.epoch or bounds.last < head):
+                    return bounds
+
+    def _go_back(self, bounds: TapeBounds) -> None:
+        """Go on from where the tape ends now, or from the beginning of one that was made anew."""
+        last = bounds.last if bounds.epoch == self.epoch else bounds.first - 1
+        self.epoch, self.head, self.newest = bounds.epoch, last, None
+        self._ring = Ring(self._ring_bytes)
+        self._inspector = Inspector(last)
+        gap = lost_entries(time.time_ns())
+        self._note(last, [gap])
+        for reader in self._readers:
+            reader.go_back(last, gap)
 
     async def tick(self) -> None:
         """Give readers the time, tell of their lag, and write checkpoints, for ever."""
@@ -178,11 +225,14 @@ class Hub:
         entries = self.in_ring(sequence, limit)
         if entries is not None:
             return entries
-        stored = (await self._tape.read(sequence))[:limit]
+        stored = await self._tape.read(sequence, max_records=limit)
         if stored and stored[0].sequence != sequence + 1:
-            raise self._gone(stored[0].sequence - 1)
+            first = (await self._bounds()).first
+            if first > sequence + 1:
+                raise self._gone(first - 1)
         # No further than `head`: the directory and the latest rows are of there.
-        return [read_entry(entry) for entry in stored if entry.sequence <= self.head]
+        inspector = Inspector(sequence)
+        return [self._read(entry, inspector) for entry in stored if entry.sequence <= self.head]
 
     async def place(self, token: str, field: str) -> int:
         """Return the sequence number that a cursor stands for.
@@ -191,24 +241,72 @@ class Hub:
         ------
         MarketDataError
             INVALID_CURSOR; CURSOR_OUT_OF_RANGE if it is of a tape that was made anew,
-            or the tape does not hold the place.
+            or the tape does not hold the place, or holds another entry there.
         """
-        cursor = decode_cursor(token, self.dataset, field)
+        cursor = decode_cursor(token, self.dataset, field, self._cursor_key)
         bounds = await self._bounds()
         if cursor.epoch != bounds.epoch or not bounds.first - 1 <= cursor.sequence <= bounds.last:
             raise self._gone(bounds.first - 1, field)
+        if cursor.mark and cursor.sequence >= bounds.first:
+            mark = self._mark(cursor.sequence)
+            if not mark and (stored := await self._tape.at(cursor.sequence)) is not None:
+                mark = stored.mark
+            if mark not in {0, cursor.mark}:  # 0: an entry that is damaged now, and was not
+                raise self._gone(bounds.first - 1, field)
         return cursor.sequence
+
+    async def place_at(self, time_ns: int, field: str) -> int:
+        """Return the place before the first entry that the tape took at or after a time.
+
+        Raises
+        ------
+        MarketDataError
+            INVALID_FIELD if the time is in the future; CURSOR_OUT_OF_RANGE if entries of
+            then may be on the tape no more.
+        """
+        if time_ns > time.time_ns():
+            raise invalid_field(field, "past", f"{field}: is in the future. Start from now.")
+        bounds = await self._bounds()
+        found = await self._tape.first_since(time_ns)
+        if found is None:
+            return bounds.last
+        if found.sequence <= bounds.first and bounds.first > 1:
+            raise self._gone(bounds.first - 1, field)
+        return found.sequence - 1
+
+    async def earliest(self) -> int:
+        """Return the place before the oldest entry of the tape.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
+        """
+        return (await self._bounds()).first - 1
 
     def cursor(self, sequence: int) -> str:
         """Return the token for the place after an entry."""
-        return Cursor(self.epoch, sequence).encode(self.dataset)
+        return self._token(sequence, self._mark(sequence))
 
-    def tail(self, sequence: int) -> bytes:
+    def tail(self, entry: ReadEntry) -> bytes:
         """Return the cursor after an entry as field 2 of a message. Readers ask for few places, many times."""
-        if self._tail[0] != sequence:
-            token = self.cursor(sequence).encode()
-            self._tail = (sequence, _CURSOR_TAG + varint(len(token)) + token)
+        if self._tail[0] != entry.sequence:
+            token = self._token(entry.sequence, entry.mark).encode()
+            self._tail = (entry.sequence, _CURSOR_TAG + varint(len(token)) + token)
         return self._tail[1]
+
+    def _token(self, sequence: int, mark: int) -> str:
+        return Cursor(self.epoch, sequence, mark).encode(self.dataset, self._cursor_key)
+
+    def _mark(self, sequence: int) -> int:
+        """Return the mark of an entry; 0 where it is not in the ring."""
+        entries = self._ring.after(sequence - 1, 1)
+        return entries[0].mark if entries else 0
+
+    def _read(self, stored: StoredEntry, inspector: Inspector) -> ReadEntry:
+        """Return an entry of the tape with the gaps that it shows: to us when it came, or else now."""
+        gaps = inspector.inspect(stored)
+        return read_entry(stored, self.gaps.at(stored.sequence) or gaps)
 
     async def find_symbols(self, symbols: Sequence[str]) -> list[int | None]:
         """Return the id of each symbol, None where there is no such symbol."""
@@ -238,12 +336,26 @@ class Hub:
         with _TRACER.start_as_current_span("tape deliver", parent, trace.SpanKind.CONSUMER) as span:
             span.set_attribute("mda.dataset", self.dataset)
             span.set_attribute("mda.tape_sequence", stored.sequence)
-            entry = read_entry(stored)
+            entry = read_entry(stored, gaps := self._inspector.inspect(stored))
+            self._note(stored.sequence, gaps)
             for batch in entry.batches:
                 self.latest[batch.kind].update(batch)
             self._ring.append(entry)
             self.newest = entry
             self.head = stored.sequence
+
+    def _note(self, sequence: int, gaps: Sequence[Gap]) -> None:
+        self.gaps.add(sequence, gaps)
+        for gap in gaps:
+            DAMAGE.labels(self.dataset).inc()
+            _LOG.error(
+                "the tape is damaged",
+                dataset=self.dataset,
+                tape_sequence=sequence,
+                producer=gap.producer,
+                first_number=gap.first_sequence,
+                last_number=gap.last_sequence,
+            )
 
     async def _checkpoint(self) -> None:
         if self.head == self._checkpointed or not self._ready.is_set():
@@ -287,10 +399,13 @@ class Hubs:
         How many bytes of payload each ring holds.
     tasks
         Runs the hubs.
+    cursor_key
+        What cursors are sealed with.
     """
 
-    def __init__(self, client: Client, ring_bytes: int, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, client: Client, ring_bytes: int, tasks: asyncio.TaskGroup, cursor_key: bytes = b"") -> None:
         self._client = client
+        self._cursor_key = cursor_key
         self._ring_bytes = ring_bytes
         self._tasks = tasks
         self._open: dict[str, Hub] = {}
@@ -312,7 +427,7 @@ class Hubs:
         async with self._lock:
             hub = self._open.get(dataset)
             if hub is None:
-                hub = Hub(self._client, dataset, self._ring_bytes)
+                hub = Hub(self._client, dataset, self._ring_bytes, self._cursor_key)
                 await hub.open()
                 self._open[dataset] = hub
                 self._tasks.create_task(hub.run())

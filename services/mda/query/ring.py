@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketdata.columns import Batch
+from marketdata.query.v1.query_service_pb2 import SubscribeResponse
+from marketdata.v1.gap_pb2 import Gap
 from mda.query.selection import Selection
 from mda.tape.payload import decode_payload, encode_payload
 from mda.tape.tape import StoredEntry
@@ -23,7 +25,7 @@ class Piece:
     Attributes
     ----------
     data
-        The rows, as field 1 of a message.
+        The rows, as field 1 of a message, with the gaps before them.
     rows
         How many.
     message
@@ -49,18 +51,29 @@ class ReadEntry:
         Its place on the tape.
     payload
         Its bytes.
+    time_ns
+        When the tape took it, in nanoseconds since the epoch.
+    mark
+        Part of its hash, for cursors.
+    gaps
+        Gaps that open or close before its rows.
 
     Attributes
     ----------
-    sequence, payload
+    sequence, payload, time_ns, mark, gaps
         As given.
     """
 
-    __slots__ = ("_batches", "_made", "payload", "sequence")
+    __slots__ = ("_batches", "_made", "gaps", "mark", "payload", "sequence", "time_ns")
 
-    def __init__(self, sequence: int, payload: bytes) -> None:
+    def __init__(
+        self, sequence: int, payload: bytes, time_ns: int = 0, mark: int = 0, gaps: Sequence[Gap] = ()
+    ) -> None:
         self.sequence = sequence
         self.payload = payload
+        self.time_ns = time_ns
+        self.mark = mark
+        self.gaps = gaps
         self._batches: list[Batch] | None = None
         self._made: dict[Hashable, Piece] = {}
 
@@ -93,6 +106,8 @@ class ReadEntry:
         piece = self._made.get(selection)
         if piece is None:
             piece = self._made[selection] = self._columns(selection)
+            if self.gaps:
+                piece.data = SubscribeResponse(gaps=self.gaps).SerializeToString() + piece.data
         return piece
 
     def _columns(self, selection: Selection) -> Piece:
@@ -102,9 +117,10 @@ class ReadEntry:
         return Piece(encode_payload(batches), sum(batch.rows for batch in batches))
 
 
-def read_entry(stored: StoredEntry) -> ReadEntry:
-    """Return a stored entry as readers use it."""
-    return ReadEntry(stored.sequence, stored.entry.payload)
+def read_entry(stored: StoredEntry, gaps: Sequence[Gap] = ()) -> ReadEntry:
+    """Return a stored entry as readers use it; without rows, where it is damaged."""
+    payload = stored.entry.payload if not gaps or stored.intact else b""
+    return ReadEntry(stored.sequence, payload, stored.time_ns, stored.mark, gaps)
 
 
 class Ring:

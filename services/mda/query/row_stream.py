@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from marketdata.columns import Batch, Kind
 from marketdata.query.v1.query_service_pb2 import StreamQuotesResponse, StreamTradesResponse, Watermark
+from marketdata.v1.gap_pb2 import Gap
 from mda.market.instruments import Directory
 from mda.market.rows import quotes_of_batch, trades_of_batch
 from mda.query.hub import Hub
@@ -74,9 +75,13 @@ class RowStream(Stream):
         def encode() -> Piece:
             batches = self._selection.filter(entry.batches)
             rows = [row for batch in batches for row in self._form.rows_of(batch, self.hub.directory)]
-            return Piece(serialize(self._form.response(**{self._form.field: rows})), len(rows))
+            message = self._form.response(**{self._form.field: rows}, gaps=entry.gaps)
+            return Piece(serialize(message), len(rows))
 
         return entry.made((self._form.field, self._selection), encode)
+
+    def _gap_message(self, gap: Gap) -> bytes:
+        return serialize(self._form.response(gaps=[gap], cursor=self.cursor))
 
     def _watermark_message(self, watermark: Watermark) -> bytes:
         return serialize(self._form.response(watermark=watermark, cursor=self.cursor))

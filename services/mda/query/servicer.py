@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import grpc
 
 from marketdata.query.v1.query_service_pb2 import (
+    GetDigestRequest,
+    GetDigestResponse,
     GetLatestQuotesRequest,
     GetLatestQuotesResponse,
     GetLatestTradesRequest,
     GetLatestTradesResponse,
+    ListGapsRequest,
+    ListGapsResponse,
     StreamQuotesRequest,
     StreamTradesRequest,
     SubscribeRequest,
@@ -20,17 +25,21 @@ from marketdata.query.v1.query_service_pb2 import (
 )
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError, draining, invalid_field, unknown_symbol
+from mda.query.digest import tape_digest
 from mda.query.hub import Hub, Hubs
+from mda.query.opening import start_subscription
 from mda.query.row_stream import QUOTES, TRADES, RowForm, RowStream
 from mda.query.stream import Stream, serialize
-from mda.query.subscription import Subscription, start_subscription
+from mda.query.subscription import Subscription
 from mda.query.symbols import split_symbols, start_position
 from mda.runtime.errors import status_of
-from mda.runtime.identity import while_token_lives
+from mda.runtime.identity import Lease, while_token_lives
 from mda.runtime.interceptors import check_request
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _LONGEST_SYMBOL: Final = 64
+_EXPIRY_NOTICE_S: Final = 60.0
+"""A reader is told so many seconds before its token ends."""
 
 
 class QueryServicer:
@@ -56,6 +65,22 @@ class QueryServicer:
         """Give the latest trades."""
         return GetLatestTradesResponse(trades=await self._latest(request, TRADES))
 
+    async def GetDigest(self, request: GetDigestRequest, context: Context) -> GetDigestResponse:
+        """Give the digest of a stretch of the tape."""
+        hub = await self._hubs.get(request.dataset)
+        found = await tape_digest(hub, request, await _ids(hub, request.symbols))
+        return GetDigestResponse(
+            digest=found.digest.hex, rows=found.digest.rows, cursor=found.cursor, complete=found.complete
+        )
+
+    async def ListGaps(self, request: ListGapsRequest, context: Context) -> ListGapsResponse:
+        """List a page of gaps."""
+        hub = await self._hubs.get(request.dataset)
+        gaps, token = hub.gaps.page(
+            open_only=request.open_only, page_size=request.page_size, page_token=request.page_token
+        )
+        return ListGapsResponse(gaps=gaps, next_page_token=token)
+
     async def StreamQuotes(self, request: StreamQuotesRequest, context: Context) -> None:
         """Stream quotes as rows."""
         await self._stream_rows(request, QUOTES, context)
@@ -68,10 +93,11 @@ class QueryServicer:
         """Serve a subscription."""
         subscription: Subscription | None = None
         try:
-            async with while_token_lives():
+            async with while_token_lives() as lease:
                 start = await _read_start(requests)
                 subscription = await start_subscription(await self._hubs.get(start.dataset), start)
-                reader = asyncio.create_task(_read_changes(requests, subscription))
+                lease.before_end(_EXPIRY_NOTICE_S, partial(_tell_expiry, subscription, lease))
+                reader = asyncio.create_task(_read_changes(requests, subscription, lease))
                 try:
                     await self._pump(subscription, context)
                 finally:
@@ -94,8 +120,11 @@ class QueryServicer:
             async with while_token_lives():
                 hub = await self._hubs.get(request.dataset)
                 ids = await _ids(hub, request.symbols)
-                position = await start_position(hub, request.cursor, snapshot=request.snapshot)
-                await self._pump(RowStream(hub, position, form, ids, snapshot=request.snapshot), context)
+                # What a browser says when it connects again: it knows better than the address.
+                resumed = _metadata(context, "last-event-id")
+                snapshot = request.snapshot and not resumed
+                position = await start_position(hub, resumed or request.cursor, snapshot=snapshot)
+                await self._pump(RowStream(hub, position, form, ids, snapshot=snapshot), context)
         except MarketDataError as error:
             await context.write(serialize(form.response(end=status_of(error))))
             raise
@@ -111,6 +140,11 @@ class QueryServicer:
     async def _close_on_drain(self, stream: Stream) -> None:
         await self._draining.wait()
         stream.close(draining())
+
+
+def _metadata(context: Context, name: str) -> str:
+    found = next((value for key, value in context.invocation_metadata() or () if key == name), "")
+    return found if isinstance(found, str) else ""
 
 
 async def _ids(hub: Hub, items: Sequence[str]) -> list[int] | None:
@@ -141,10 +175,17 @@ async def _read_start(requests: AsyncIterator[SubscribeRequest]) -> SubscribeReq
     return request.start
 
 
-async def _read_changes(requests: AsyncIterator[SubscribeRequest], subscription: Subscription) -> None:
+def _tell_expiry(subscription: Subscription, lease: Lease) -> None:
+    subscription.tell_expiry(lease.expires_s)
+
+
+async def _read_changes(requests: AsyncIterator[SubscribeRequest], subscription: Subscription, lease: Lease) -> None:
     try:
         async for request in requests:
             check_request(request)
-            await subscription.change(request)
+            if request.HasField("reauthenticate"):
+                await lease.renew(request.reauthenticate.token)
+            else:
+                await subscription.change(request)
     except Exception as error:  # whatever it is, the subscription ends with it
         subscription.close(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -13,5 +13,8 @@ class QuerySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MDA_QUERY_", frozen=True, extra="ignore")
 
+    cursor_key: Annotated[SecretStr, Field(max_length=32)] = SecretStr("")
+    """What cursors are sealed with: up to 32 characters, the same in every replica. Without
+    one a cursor that was tampered with may pass for one of ours."""
     ring_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     """How many bytes of the newest rows to hold in memory, per dataset."""

@@ -8,17 +8,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NoReturn
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from marketdata.query.v1.query_service_pb2 import Watermark
+from marketdata.v1.gap_pb2 import Gap
 from mda.market.rows import timestamp
+from mda.query.backlog import Backlog
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
 
 MAX_WRITE_BYTES: Final = 1 << 20
 """Entries are joined into one message up to this size; one entry may be larger."""
 
-_ENTRIES_AT_ONCE: Final = 256
+ENTRIES_AT_ONCE: Final = 256
+"""A stream looks at so many entries before others have their turn."""
 
 
 class Stream:
@@ -44,6 +48,8 @@ class Stream:
         not want.
     delivered_rows
         How many rows the reader has been sent, those of snapshots not counted.
+    conflated_rows
+        How many rows were folded into those.
     """
 
     def __init__(self, hub: Hub, position: int, heartbeat_s: float) -> None:
@@ -57,7 +63,10 @@ class Stream:
         self._error: Exception | None = None
         self._sent_bytes = 0
         self._counted = (0, 0)
+        self._backlog = Backlog(hub)
+        self._place_ns = 0  # when the tape took the entry at `position`, where the stream was behind
         self.delivered_rows = 0
+        self.conflated_rows = 0
 
     def wake(self) -> None:
         """Note that there is something new."""
@@ -71,6 +80,13 @@ class Stream:
         elif now_s - self._sent_s >= self._heartbeat_s:
             self._silent = True
             self._woken.set()
+
+    def go_back(self, position: int, gap: Gap) -> None:
+        """Go on from an earlier place, where the tape has lost its entries after it; tell of the gap."""
+        self.position = min(self.position, position)
+        self._backlog.drop()
+        self._outbox.append(self._gap_message(gap))
+        self._woken.set()
 
     def close(self, error: Exception) -> None:
         """End the stream with an error, after the message that is under way."""
@@ -95,21 +111,27 @@ class Stream:
                 place = self.position
                 data = self._outbox.popleft() if self._outbox else self._from_ring()
                 if data is None:
-                    data = self._next(await self.hub.entries_after(place, _ENTRIES_AT_ONCE))
+                    data = self._next(await self._backlog.after(place))
                 if not data and self._silent:
                     data = self._watermark_message(self._watermark())
                 if data:
                     self._sent_bytes += len(data)
                     self._silent = False
                     await write(data)
-                elif self.position < self.hub.head:
-                    await asyncio.sleep(0)  # it may skip for long, and others want their turn
-                elif self.position == place:  # otherwise a change may have waited for the head
-                    await self._woken.wait()
+                else:
+                    await self._pause(place)
             raise self._error
         finally:
             self.hub.remove(self)
+            self._backlog.drop()
             self._report()
+
+    async def _pause(self, place: int) -> None:
+        """Wait, where there was nothing to write; `place` is where the stream was before it looked."""
+        if self.position < self.hub.head:
+            await asyncio.sleep(0)  # it may skip for long, and others want their turn
+        elif self.position == place:  # otherwise a change may have waited for the head
+            await self._woken.wait()
 
     @property
     def cursor(self) -> str:
@@ -123,6 +145,10 @@ class Stream:
         """Return the wanted rows of an entry, as the bytes of field 1 of a message."""
         raise NotImplementedError
 
+    def _gap_message(self, gap: Gap) -> bytes:
+        """Return the message that tells of a gap."""
+        raise NotImplementedError
+
     def _watermark_message(self, watermark: Watermark) -> bytes:
         """Return the message that carries a watermark."""
         raise NotImplementedError
@@ -131,30 +157,37 @@ class Stream:
         """Move on, as `_next` does, by entries of the ring; None if they are there no more."""
         newest = self.hub.newest
         if newest is None or newest.sequence != self.position + 1:
-            entries = self.hub.in_ring(self.position, _ENTRIES_AT_ONCE)
+            entries = self.hub.in_ring(self.position, ENTRIES_AT_ONCE)
             return None if entries is None else self._next(entries)
         # A reader that keeps up: the message is the same for all who want the same.
         piece = self._piece(newest)
         self.position = newest.sequence
         self.delivered_rows += piece.rows
-        if not piece.rows:
+        if not piece.data:
             return b""
-        return piece.message or piece.finish(self.hub.tail(self.position))
+        return piece.message or piece.finish(self.hub.tail(newest))
 
     def _next(self, entries: Sequence[ReadEntry]) -> bytes:
         """Move over entries and return their message; empty if none of their rows is wanted."""
         data: list[bytes] = []
         size = 0
+        last: ReadEntry | None = None
         for entry in entries:
             piece = self._piece(entry)
             if data and size + len(piece.data) > MAX_WRITE_BYTES:
                 break
-            self.position = entry.sequence
-            if piece.rows:
+            last = entry
+            self._move(entry)
+            if piece.data:
                 data.append(piece.data)
                 size += len(piece.data)
                 self.delivered_rows += piece.rows
-        return b"".join((*data, self.hub.tail(self.position))) if data else b""
+        return b"".join((*data, self.hub.tail(last))) if data and last else b""
+
+    def _move(self, entry: ReadEntry) -> None:
+        """Move over an entry."""
+        self.position = entry.sequence
+        self._place_ns = entry.time_ns
 
     def _watermark(self) -> Watermark:
         return Watermark(
@@ -162,7 +195,15 @@ class Stream:
             delivered_rows=self.delivered_rows,
             tape_sequence=self.hub.head,
             lag_entries=max(self.hub.head - self.position, 0),  # a cursor of a replica that is ahead
+            conflated_rows=self.conflated_rows,
+            lag=self._lag(),
         )
+
+    def _lag(self) -> Duration:
+        newest, lag = self.hub.newest, Duration()
+        if newest is not None and self.position < newest.sequence and self._place_ns:
+            lag.FromNanoseconds(max(newest.time_ns - self._place_ns, 0))
+        return lag
 
     def _report(self) -> None:
         """Count what was sent since the last time: not at each message, which would cost more than the message."""

@@ -8,24 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketdata.columns import Batch, Kind
+from marketdata.columns import NANOS, Batch, Kind
 from marketdata.query.v1.query_service_pb2 import (
     SubscribeRequest,
     SubscribeResponse,
     SubscriptionStatus,
     SymbolSelection,
     SymbolStatus,
+    TokenExpiry,
     Watermark,
 )
+from marketdata.v1.gap_pb2 import Gap
 from mda.market.errors import invalid_field
+from mda.market.rows import timestamp
 from mda.query.hub import Hub
 from mda.query.latest import split
 from mda.query.ring import Piece, ReadEntry
-from mda.query.selection import ALL_KINDS, select
+from mda.query.selection import select
 from mda.query.stream import Stream, serialize
 from mda.tape.payload import encode_snapshot
 
-_HEARTBEAT_S: Final = 5.0
 _MAX_WAITING_CHANGES: Final = 16
 _INSTRUMENTS_AT_ONCE: Final = 5_000
 
@@ -35,7 +37,7 @@ _UNKNOWN: Final = SymbolStatus.STATE_UNKNOWN_SYMBOL
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
     """A change to the selection, with its symbols looked up."""
 
     add: bool
@@ -45,6 +47,7 @@ class _Change:
 
     @property
     def known(self) -> frozenset[int]:
+        """The ids of the symbols that there are."""
         return frozenset(found for found in self.ids if found is not None)
 
 
@@ -65,7 +68,7 @@ class Subscription(Stream):
         super().__init__(hub, position, heartbeat_s)
         self._selection = select(kinds=kinds)
         self._snapshot = snapshot
-        self._changes: deque[_Change] = deque()
+        self._changes: deque[Change] = deque()
         self._room = asyncio.Event()
         self._room.set()
         self._told = 0
@@ -83,6 +86,12 @@ class Subscription(Stream):
             raise invalid_field(field, "turn", f"{field}: after `start`, send `subscribe` or `unsubscribe`.")
         await self.select(getattr(request, field), add=field == "subscribe")
 
+    def tell_expiry(self, expires_s: float) -> None:
+        """Tell the reader when its token ends, in seconds since the epoch."""
+        expiry = TokenExpiry(expire_time=timestamp(int(expires_s * NANOS)))
+        self._outbox.append(serialize(SubscribeResponse(token_expiring=expiry)))
+        self.wake()
+
     async def select(self, symbols: SymbolSelection, *, add: bool) -> None:
         """Add symbols, or take them away; the answer comes among the messages."""
         await self._room.wait()
@@ -93,7 +102,7 @@ class Subscription(Stream):
                 "unsubscribe.symbols: the subscription is on all symbols. Unsubscribe all.",
             )
         ids = await self.hub.find_symbols(symbols.symbols)
-        self._changes.append(_Change(add, symbols.all, symbols.symbols, ids))
+        self._changes.append(Change(add, symbols.all, symbols.symbols, ids))
         if len(self._changes) >= _MAX_WAITING_CHANGES:
             self._room.clear()
         self.wake()
@@ -112,7 +121,7 @@ class Subscription(Stream):
         if self._selection.ids is None:
             self._tell_instruments()
 
-    def _apply(self, change: _Change) -> None:
+    def _apply(self, change: Change) -> None:
         before = self._selection
         if change.all:
             ids = None if change.add else frozenset[int]()
@@ -127,7 +136,7 @@ class Subscription(Stream):
                 self._tell_instruments()
             self._send_snapshot(None if ids is None else sorted(ids - before.ids))
 
-    def _status(self, change: _Change) -> SubscriptionStatus:
+    def _status(self, change: Change) -> SubscriptionStatus:
         done = _SUBSCRIBED if change.add else _UNSUBSCRIBED
         ids = self._selection.ids
         return SubscriptionStatus(
@@ -154,21 +163,8 @@ class Subscription(Stream):
     def _piece(self, entry: ReadEntry) -> Piece:
         return entry.columns(self._selection)
 
+    def _gap_message(self, gap: Gap) -> bytes:
+        return serialize(SubscribeResponse(gaps=[gap], cursor=self.cursor))
+
     def _watermark_message(self, watermark: Watermark) -> bytes:
         return serialize(SubscribeResponse(watermark=watermark, cursor=self.cursor))
-
-
-async def start_subscription(hub: Hub, start: SubscribeRequest.Start) -> Subscription:
-    """Return the subscription that a `start` asks for, with its first symbols.
-
-    Raises
-    ------
-    MarketDataError
-        For a cursor that does not do.
-    """
-    position = await hub.place(start.cursor, "start.cursor") if start.HasField("cursor") else hub.head
-    heartbeat_s = start.heartbeat.ToTimedelta().total_seconds() if start.HasField("heartbeat") else _HEARTBEAT_S
-    kinds = frozenset(Kind(kind) for kind in start.kinds if kind) or ALL_KINDS
-    subscription = Subscription(hub, position, heartbeat_s, kinds, snapshot=start.snapshot)
-    await subscription.select(start.symbols, add=True)
-    return subscription

@@ -40,6 +40,7 @@ CATALOG: Final[Mapping[ErrorReason, grpc.StatusCode]] = {
     reasons.ERROR_REASON_CURSOR_OUT_OF_RANGE: _C.OUT_OF_RANGE,
     reasons.ERROR_REASON_ISSUER_UNAVAILABLE: _C.UNAVAILABLE,
     reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID: _C.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_ROW_REFUSED: _C.INVALID_ARGUMENT,
 }
 """The status code of each reason, as documented in `marketdata/v1/error_reason.proto`."""
 

@@ -50,7 +50,11 @@ class Principal:
     expires_s: float
 
 
+Renew = Callable[[str], Awaitable[Principal]]
+"""Returns the holder of a fresh token, if it may make the call that is being served."""
+
 _current: ContextVar[Principal | None] = ContextVar("principal", default=None)
+_renew: ContextVar[Renew | None] = ContextVar("renew", default=None)
 
 
 def current_principal() -> Principal:
@@ -67,9 +71,10 @@ def current_principal() -> Principal:
     return principal
 
 
-def set_principal(principal: Principal | None) -> None:
-    """Note who makes the call that is being served."""
+def set_principal(principal: Principal | None, renew: Renew | None = None) -> None:
+    """Note who makes the call that is being served, and how a fresh token is looked at."""
     _current.set(principal)
+    _renew.set(renew)
 
 
 class TokenVerifier:
@@ -182,9 +187,62 @@ class TokenVerifier:
         )
 
 
+class Lease:
+    """How long a stream may live: as long as its token, and the fresh ones that come after it.
+
+    Attributes
+    ----------
+    expires_s
+        When its token ends, in seconds since the epoch.
+    """
+
+    def __init__(self, principal: Principal, limit: asyncio.Timeout) -> None:
+        self._client = principal.client
+        self._limit = limit
+        self._notice: tuple[float, Callable[[], None]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.expires_s = principal.expires_s
+
+    def before_end(self, notice_s: float, tell: Callable[[], None]) -> None:
+        """Call something so many seconds before the token ends, each time that one is about to."""
+        self._notice = (notice_s, tell)
+        self._schedule()
+
+    async def renew(self, token: str) -> None:
+        """Live as long as a fresh token of the same client.
+
+        Raises
+        ------
+        MarketDataError
+            INVALID_TOKEN; MISSING_SCOPE if it could not have opened the stream.
+        """
+        renew = _renew.get()
+        if renew is None:
+            raise _invalid("client", "This call takes no fresh token.")
+        principal = await renew(token)
+        if principal.client != self._client:
+            raise _invalid("client", "The fresh token is another client's. Send one of this stream's client.")
+        self.expires_s = max(self.expires_s, principal.expires_s)
+        self._schedule()
+
+    def end(self) -> None:
+        """Give no more notice."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        left_s = self.expires_s - time.time()
+        self._limit.reschedule(loop.time() + left_s + _LEEWAY_S)
+        self.end()
+        if self._notice is not None:
+            notice_s, tell = self._notice
+            self._timer = loop.call_later(max(0.0, left_s - notice_s), tell)
+
+
 @asynccontextmanager
-async def while_token_lives() -> AsyncGenerator[None]:
-    """Hold what a stream does to the life of its token.
+async def while_token_lives() -> AsyncGenerator[Lease]:
+    """Hold what a stream does to the life of its token, which may be renewed by the lease that this gives.
 
     Raises
     ------
@@ -195,7 +253,11 @@ async def while_token_lives() -> AsyncGenerator[None]:
     limit = asyncio.timeout(left_s)
     try:
         async with limit:
-            yield
+            lease = Lease(current_principal(), limit)
+            try:
+                yield lease
+            finally:
+                lease.end()
     except TimeoutError:
         if not limit.expired():
             raise

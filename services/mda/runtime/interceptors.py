@@ -24,7 +24,7 @@ from marketdata.v1.access_pb2 import Access
 from mda.market.errors import MarketDataError
 from mda.runtime.errors import abort, status_code
 from mda.runtime.handlers import Malformed
-from mda.runtime.identity import TokenVerifier, require_scope, set_principal
+from mda.runtime.identity import Principal, TokenVerifier, require_scope, set_principal
 from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
 from mda.runtime.validation import validate_request
 
@@ -144,10 +144,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return
         if self._verifier is None:
             raise MarketDataError(reasons.ERROR_REASON_INVALID_TOKEN, "No token verifies here.", problem="issuer")
-        principal = await self._verifier.verify(metadata.get("authorization"))
-        set_principal(principal)
+        verifier = self._verifier
+
+        async def renewed(token: str) -> Principal:
+            fresh = await verifier.verify(f"Bearer {token}")
+            require_scope(fresh, rule.scope)
+            return fresh
+
+        principal = await verifier.verify(metadata.get("authorization"))
         structlog.contextvars.bind_contextvars(client=principal.client)
         require_scope(principal, rule.scope)
+        set_principal(principal, renewed)
 
 
 _KIND: Final = {False: "unary", True: "stream"}

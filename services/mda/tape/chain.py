@@ -64,12 +64,19 @@ class Chains:
     """
 
     def __init__(self) -> None:
-        self._newest: OrderedDict[str, str] = OrderedDict()
+        self._newest: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
-    def follows(self, producer: str, found: Link) -> bool:
-        """Take a producer's next link; return whether it follows the one before it, where that is known."""
+    def take(self, producer: str, found: Link, last_number: int) -> int | None:
+        """Take the link of a producer's next entry, and the number of its last batch.
+
+        Returns
+        -------
+        int or None
+            Where it does not follow the entry before it: the number of the last batch
+            before the break. None where it does, or where no entry before it is known.
+        """
         before = self._newest.pop(producer, None)
-        self._newest[producer] = found.hash
+        self._newest[producer] = (found.hash, last_number)
         if len(self._newest) > _MOST_PRODUCERS:
             self._newest.popitem(last=False)
-        return before is None or before == found.previous
+        return None if before is None or before[0] == found.previous else before[1]

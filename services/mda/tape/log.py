@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from nats.aio.client import Client
@@ -195,6 +195,17 @@ class Log:
         found = await self._get({"seq": after + 1, "next_by_subj": subject})
         return found[0] if found else None
 
+    async def at(self, sequence: int) -> Record | None:
+        """Return the record at a place; None if it is not there."""
+        found = await self._get({"seq": sequence})
+        return found[0] if found else None
+
+    async def first_since(self, time_ns: int) -> Record | None:
+        """Return the first record that the log took at or after a time; None if there is none."""
+        query = {"start_time": _timestamp(time_ns), "next_by_subj": self._subjects, "batch": 1}
+        found = await self._get(query)
+        return found[0] if found else None
+
     async def last(self, subject: str) -> Record | None:
         """Return the newest record of a subject; None if there is none."""
         found = await self._get({"last_by_subj": subject})
@@ -337,6 +348,11 @@ def _nanos(text: str) -> int:
     """Return an RFC 3339 time in UTC, with up to nine places, in nanoseconds."""
     seconds, _, places = text.removesuffix("Z").partition(".")
     return int(datetime.fromisoformat(seconds + "+00:00").timestamp()) * 1_000_000_000 + int(places.ljust(9, "0"))
+
+
+def _timestamp(time_ns: int) -> str:
+    seconds, nanos = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanos:09}Z"
 
 
 @contextmanager

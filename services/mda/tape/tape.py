@@ -11,6 +11,7 @@ from nats.js import api
 from opentelemetry import propagate, trace
 
 from marketdata.v1.instrument_pb2 import Instrument, InstrumentList
+from marketdata.v1.policy_pb2 import Policy
 from mda.market.instruments import Directory
 from mda.tape.chain import Link, make_link
 from mda.tape.log import Log, NewId, Record, list_streams
@@ -85,6 +86,11 @@ class StoredEntry:
     entry: Entry
     link: Link
     headers: dict[str, str]
+
+    @property
+    def mark(self) -> int:
+        """The first 32 bits of its hash, for cursors; 0 for an entry without one."""
+        return int(self.link.hash[:8] or "0", 16)
 
     @property
     def intact(self) -> bool:
@@ -170,9 +176,20 @@ class Tape:
         record = await self._log.last(self._subject(producer))
         return None if record is None else _stored(record)
 
-    async def read(self, after: int, *, max_bytes: int = 4 << 20) -> list[StoredEntry]:
+    async def at(self, sequence: int) -> StoredEntry | None:
+        """Return the entry at a place; None if it is not there."""
+        record = await self._log.at(sequence)
+        return None if record is None else _stored(record)
+
+    async def first_since(self, time_ns: int) -> StoredEntry | None:
+        """Return the first entry that the tape took at or after a time; None if there is none."""
+        record = await self._log.first_since(time_ns)
+        return None if record is None else _stored(record)
+
+    async def read(self, after: int, *, max_records: int = 1024, max_bytes: int = 4 << 20) -> list[StoredEntry]:
         """Return the next entries after a place; none if there are no more."""
-        return [_stored(record) for record in await self._log.read(after, max_bytes=max_bytes)]
+        records = await self._log.read(after, max_records=max_records, max_bytes=max_bytes)
+        return [_stored(record) for record in records]
 
     async def follow(self, after: int) -> AsyncGenerator[list[StoredEntry]]:
         """Yield all entries after a place, in order, for ever."""
@@ -237,8 +254,14 @@ class InstrumentLog:
         WrongPlaceError
             If the directory lacks an entry of the log.
         """
-        data = InstrumentList(instruments=instruments).SerializeToString()
-        return await self._log.append(self._subject, data, {}, directory.version)
+        return await self._append(InstrumentList(instruments=instruments), directory)
+
+    async def append_policy(self, policy: Policy, directory: Directory) -> int:
+        """Append a policy; otherwise as `append`."""
+        return await self._append(InstrumentList(policy=policy), directory)
+
+    async def _append(self, entry: InstrumentList, directory: Directory) -> int:
+        return await self._log.append(self._subject, entry.SerializeToString(), {}, directory.version)
 
     async def catch_up(self, directory: Directory) -> None:
         """Bring a directory up to date."""
@@ -257,7 +280,8 @@ class InstrumentLog:
 def apply_record(directory: Directory, record: Record) -> None:
     """Apply a record of an instrument log that the directory does not have yet."""
     if record.sequence > directory.version:
-        directory.apply(InstrumentList.FromString(record.data).instruments, record.sequence)
+        entry = InstrumentList.FromString(record.data)
+        directory.apply(entry.instruments, record.sequence, entry.policy if entry.HasField("policy") else None)
 
 
 def _stored(record: Record) -> StoredEntry:

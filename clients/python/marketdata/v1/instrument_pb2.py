@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from marketdata.v1 import policy_pb2 as marketdata_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarketdata/v1/instrument.proto\x12\rmarketdata.v1\"\xe9\x01\n\nInstrument\x12\x30\n\x06symbol\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[!-+\\--~]{1,64}$R\x06symbol\x12#\n\rinstrument_id\x18\x02 \x01(\rR\x0cinstrumentId\x12/\n\x0ftick_size_nanos\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rtickSizeNanos\x12\'\n\x0fnegative_prices\x18\x04 \x01(\x08R\x0enegativePrices\x12*\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0b\x64\x65scription\"M\n\x0eInstrumentList\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstrumentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarketdata/v1/instrument.proto\x12\rmarketdata.v1\x1a\x1amarketdata/v1/policy.proto\"\xe9\x01\n\nInstrument\x12\x30\n\x06symbol\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[!-+\\--~]{1,64}$R\x06symbol\x12#\n\rinstrument_id\x18\x02 \x01(\rR\x0cinstrumentId\x12/\n\x0ftick_size_nanos\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rtickSizeNanos\x12\'\n\x0fnegative_prices\x18\x04 \x01(\x08R\x0enegativePrices\x12*\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0b\x64\x65scription\"|\n\x0eInstrumentList\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12-\n\x06policy\x18\x02 \x01(\x0b\x32\x15.marketdata.v1.PolicyR\x06policyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTRUMENT'].fields_by_name['tick_size_nanos']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_INSTRUMENT'].fields_by_name['description']._loaded_options = None
   _globals['_INSTRUMENT'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\200\002'
-  _globals['_INSTRUMENT']._serialized_start=50
-  _globals['_INSTRUMENT']._serialized_end=283
-  _globals['_INSTRUMENTLIST']._serialized_start=285
-  _globals['_INSTRUMENTLIST']._serialized_end=362
+  _globals['_INSTRUMENT']._serialized_start=78
+  _globals['_INSTRUMENT']._serialized_end=311
+  _globals['_INSTRUMENTLIST']._serialized_start=313
+  _globals['_INSTRUMENTLIST']._serialized_end=437
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from marketdata.v1 import policy_pb2 as _policy_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -21,7 +22,9 @@ class Instrument(_message.Message):
     def __init__(self, symbol: _Optional[str] = ..., instrument_id: _Optional[int] = ..., tick_size_nanos: _Optional[int] = ..., negative_prices: _Optional[bool] = ..., description: _Optional[str] = ...) -> None: ...
 
 class InstrumentList(_message.Message):
-    __slots__ = ("instruments",)
+    __slots__ = ("instruments", "policy")
     INSTRUMENTS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     instruments: _containers.RepeatedCompositeFieldContainer[Instrument]
-    def __init__(self, instruments: _Optional[_Iterable[_Union[Instrument, _Mapping]]] = ...) -> None: ...
+    policy: _policy_pb2.Policy
+    def __init__(self, instruments: _Optional[_Iterable[_Union[Instrument, _Mapping]]] = ..., policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmarketdata/v1/verdict.proto\x12\rmarketdata.v1*\x8a\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aVERDICT_UNKNOWN_INSTRUMENT\x10\x01\x12\x17\n\x13VERDICT_NOT_A_PRICE\x10\x02\x12\x13\n\x0fVERDICT_CROSSED\x10\x03\x12\x18\n\x14VERDICT_OUT_OF_ORDER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmarketdata/v1/verdict.proto\x12\rmarketdata.v1*\xaa\x02\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aVERDICT_UNKNOWN_INSTRUMENT\x10\x01\x12\x17\n\x13VERDICT_NOT_A_PRICE\x10\x02\x12\x13\n\x0fVERDICT_CROSSED\x10\x03\x12\x18\n\x14VERDICT_OUT_OF_ORDER\x10\x04\x12\x12\n\x0eVERDICT_LOCKED\x10\x05\x12\x11\n\rVERDICT_STALE\x10\x06\x12\x12\n\x0eVERDICT_FUTURE\x10\x07\x12\x13\n\x0fVERDICT_OUTLIER\x10\x08\x12\x1e\n\x1aVERDICT_DUPLICATE_SEQUENCE\x10\t\x12\x18\n\x14VERDICT_MISSING_SIDE\x10\n\x12\x14\n\x10VERDICT_RELEASED\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marketdata.v1.verdict_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERDICT']._serialized_start=47
-  _globals['_VERDICT']._serialized_end=185
+  _globals['_VERDICT']._serialized_end=345
 # @@protoc_insertion_point(module_scope)

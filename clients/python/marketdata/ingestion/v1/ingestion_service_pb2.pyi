@@ -2,6 +2,8 @@ from google.api import annotations_pb2 as _annotations_pb2
 from marketdata.v1 import access_pb2 as _access_pb2
 from marketdata.v1 import batch_pb2 as _batch_pb2
 from marketdata.v1 import instrument_pb2 as _instrument_pb2
+from marketdata.v1 import policy_pb2 as _policy_pb2
+from marketdata.v1 import quarantine_pb2 as _quarantine_pb2
 from marketdata.v1 import quote_pb2 as _quote_pb2
 from marketdata.v1 import trade_pb2 as _trade_pb2
 from google.protobuf.internal import containers as _containers
@@ -16,8 +18,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class AckLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ACK_LEVEL_UNSPECIFIED: _ClassVar[AckLevel]
+    ACK_LEVEL_ACCEPTED: _ClassVar[AckLevel]
     ACK_LEVEL_DURABLE: _ClassVar[AckLevel]
 ACK_LEVEL_UNSPECIFIED: AckLevel
+ACK_LEVEL_ACCEPTED: AckLevel
 ACK_LEVEL_DURABLE: AckLevel
 
 class PublishRequest(_message.Message):
@@ -66,18 +70,20 @@ class PublishResponse(_message.Message):
         acks: _containers.RepeatedCompositeFieldContainer[PublishResponse.Ack]
         def __init__(self, acks: _Optional[_Iterable[_Union[PublishResponse.Ack, _Mapping]]] = ...) -> None: ...
     class Ack(_message.Message):
-        __slots__ = ("number", "level", "duplicate", "flagged_rows", "tape_sequence")
+        __slots__ = ("number", "level", "duplicate", "flagged_rows", "tape_sequence", "quarantined_rows")
         NUMBER_FIELD_NUMBER: _ClassVar[int]
         LEVEL_FIELD_NUMBER: _ClassVar[int]
         DUPLICATE_FIELD_NUMBER: _ClassVar[int]
         FLAGGED_ROWS_FIELD_NUMBER: _ClassVar[int]
         TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+        QUARANTINED_ROWS_FIELD_NUMBER: _ClassVar[int]
         number: int
         level: AckLevel
         duplicate: bool
         flagged_rows: int
         tape_sequence: int
-        def __init__(self, number: _Optional[int] = ..., level: _Optional[_Union[AckLevel, str]] = ..., duplicate: _Optional[bool] = ..., flagged_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ...) -> None: ...
+        quarantined_rows: int
+        def __init__(self, number: _Optional[int] = ..., level: _Optional[_Union[AckLevel, str]] = ..., duplicate: _Optional[bool] = ..., flagged_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ..., quarantined_rows: _Optional[int] = ...) -> None: ...
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
     opened: PublishResponse.Opened
@@ -93,12 +99,14 @@ class PublishQuotesRequest(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ...) -> None: ...
 
 class PublishQuotesResponse(_message.Message):
-    __slots__ = ("tape_sequence", "flagged_rows")
+    __slots__ = ("tape_sequence", "flagged_rows", "quarantined_rows")
     TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_ROWS_FIELD_NUMBER: _ClassVar[int]
     tape_sequence: int
     flagged_rows: int
-    def __init__(self, tape_sequence: _Optional[int] = ..., flagged_rows: _Optional[int] = ...) -> None: ...
+    quarantined_rows: int
+    def __init__(self, tape_sequence: _Optional[int] = ..., flagged_rows: _Optional[int] = ..., quarantined_rows: _Optional[int] = ...) -> None: ...
 
 class PublishTradesRequest(_message.Message):
     __slots__ = ("dataset", "trades")
@@ -109,12 +117,14 @@ class PublishTradesRequest(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ...) -> None: ...
 
 class PublishTradesResponse(_message.Message):
-    __slots__ = ("tape_sequence", "flagged_rows")
+    __slots__ = ("tape_sequence", "flagged_rows", "quarantined_rows")
     TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_ROWS_FIELD_NUMBER: _ClassVar[int]
     tape_sequence: int
     flagged_rows: int
-    def __init__(self, tape_sequence: _Optional[int] = ..., flagged_rows: _Optional[int] = ...) -> None: ...
+    quarantined_rows: int
+    def __init__(self, tape_sequence: _Optional[int] = ..., flagged_rows: _Optional[int] = ..., quarantined_rows: _Optional[int] = ...) -> None: ...
 
 class PutInstrumentsRequest(_message.Message):
     __slots__ = ("dataset", "instruments")
@@ -147,3 +157,70 @@ class ListInstrumentsResponse(_message.Message):
     instruments: _containers.RepeatedCompositeFieldContainer[_instrument_pb2.Instrument]
     next_page_token: str
     def __init__(self, instruments: _Optional[_Iterable[_Union[_instrument_pb2.Instrument, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PutPolicyRequest(_message.Message):
+    __slots__ = ("dataset", "policy")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    policy: _policy_pb2.Policy
+    def __init__(self, dataset: _Optional[str] = ..., policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class PutPolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: _policy_pb2.Policy
+    def __init__(self, policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class GetPolicyRequest(_message.Message):
+    __slots__ = ("dataset",)
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    def __init__(self, dataset: _Optional[str] = ...) -> None: ...
+
+class GetPolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: _policy_pb2.Policy
+    def __init__(self, policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class ListQuarantinedRequest(_message.Message):
+    __slots__ = ("dataset", "page_size", "page_token")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    page_size: int
+    page_token: str
+    def __init__(self, dataset: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListQuarantinedResponse(_message.Message):
+    __slots__ = ("items", "next_page_token")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[_quarantine_pb2.QuarantinedRows]
+    next_page_token: str
+    def __init__(self, items: _Optional[_Iterable[_Union[_quarantine_pb2.QuarantinedRows, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ReleaseQuarantinedRequest(_message.Message):
+    __slots__ = ("dataset", "ids")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReleaseQuarantinedResponse(_message.Message):
+    __slots__ = ("released",)
+    class Released(_message.Message):
+        __slots__ = ("id", "tape_sequence", "already_released")
+        ID_FIELD_NUMBER: _ClassVar[int]
+        TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+        ALREADY_RELEASED_FIELD_NUMBER: _ClassVar[int]
+        id: str
+        tape_sequence: int
+        already_released: bool
+        def __init__(self, id: _Optional[str] = ..., tape_sequence: _Optional[int] = ..., already_released: _Optional[bool] = ...) -> None: ...
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    released: _containers.RepeatedCompositeFieldContainer[ReleaseQuarantinedResponse.Released]
+    def __init__(self, released: _Optional[_Iterable[_Union[ReleaseQuarantinedResponse.Released, _Mapping]]] = ...) -> None: ...

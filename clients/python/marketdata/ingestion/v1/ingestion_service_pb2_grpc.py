@@ -60,6 +60,26 @@ class IngestionServiceStub:
                 request_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListInstrumentsRequest.SerializeToString,
                 response_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListInstrumentsResponse.FromString,
                 _registered_method=True)
+        self.PutPolicy = channel.unary_unary(
+                '/marketdata.ingestion.v1.IngestionService/PutPolicy',
+                request_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.PutPolicyRequest.SerializeToString,
+                response_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.PutPolicyResponse.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/marketdata.ingestion.v1.IngestionService/GetPolicy',
+                request_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantined = channel.unary_unary(
+                '/marketdata.ingestion.v1.IngestionService/ListQuarantined',
+                request_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListQuarantinedRequest.SerializeToString,
+                response_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListQuarantinedResponse.FromString,
+                _registered_method=True)
+        self.ReleaseQuarantined = channel.unary_unary(
+                '/marketdata.ingestion.v1.IngestionService/ReleaseQuarantined',
+                request_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ReleaseQuarantinedRequest.SerializeToString,
+                response_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ReleaseQuarantinedResponse.FromString,
+                _registered_method=True)
 
 
 class IngestionServiceServicer:
@@ -110,6 +130,41 @@ class IngestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutPolicy(self, request, context):
+        """Sets what a dataset does with rows that have a verdict, as a whole: what is
+        not set gets its default. Here it holds for the next batch, on other
+        replicas within about two seconds. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """Tells what a dataset does with rows that have a verdict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantined(self, request, context):
+        """Lists the rows that were set aside, in the order in which they were. Rows
+        of a batch that was never acknowledged may be among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseQuarantined(self, request, context):
+        """Puts rows that were set aside on the tape, with the verdict RELEASED. All
+        of them are checked first: rows that no reader could use (an instrument
+        still unknown, a price that still is none) are refused, and with them the
+        call. Idempotent: rows are released once, and a call that failed on the way
+        may be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +192,26 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     servicer.ListInstruments,
                     request_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListInstrumentsRequest.FromString,
                     response_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListInstrumentsResponse.SerializeToString,
+            ),
+            'PutPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPolicy,
+                    request_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.PutPolicyRequest.FromString,
+                    response_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.PutPolicyResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetPolicyRequest.FromString,
+                    response_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'ListQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantined,
+                    request_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListQuarantinedRequest.FromString,
+                    response_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListQuarantinedResponse.SerializeToString,
+            ),
+            'ReleaseQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseQuarantined,
+                    request_deserializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ReleaseQuarantinedRequest.FromString,
+                    response_serializer=marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ReleaseQuarantinedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -275,6 +350,114 @@ class IngestionService:
             '/marketdata.ingestion.v1.IngestionService/ListInstruments',
             marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListInstrumentsRequest.SerializeToString,
             marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListInstrumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.ingestion.v1.IngestionService/PutPolicy',
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.PutPolicyRequest.SerializeToString,
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.PutPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.ingestion.v1.IngestionService/GetPolicy',
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetPolicyRequest.SerializeToString,
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.ingestion.v1.IngestionService/ListQuarantined',
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListQuarantinedRequest.SerializeToString,
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListQuarantinedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.ingestion.v1.IngestionService/ReleaseQuarantined',
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ReleaseQuarantinedRequest.SerializeToString,
+            marketdata_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ReleaseQuarantinedResponse.FromString,
             options,
             channel_credentials,
             insecure,

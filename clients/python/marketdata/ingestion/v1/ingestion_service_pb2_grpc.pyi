@@ -56,6 +56,24 @@ class IngestionServiceStub:
     """
     ListInstruments: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListInstrumentsRequest, _ingestion_service_pb2.ListInstrumentsResponse]
     """Lists a dataset's instruments in order of id."""
+    PutPolicy: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.PutPolicyRequest, _ingestion_service_pb2.PutPolicyResponse]
+    """Sets what a dataset does with rows that have a verdict, as a whole: what is
+    not set gets its default. Here it holds for the next batch, on other
+    replicas within about two seconds. Idempotent.
+    """
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetPolicyRequest, _ingestion_service_pb2.GetPolicyResponse]
+    """Tells what a dataset does with rows that have a verdict."""
+    ListQuarantined: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListQuarantinedRequest, _ingestion_service_pb2.ListQuarantinedResponse]
+    """Lists the rows that were set aside, in the order in which they were. Rows
+    of a batch that was never acknowledged may be among them.
+    """
+    ReleaseQuarantined: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.ReleaseQuarantinedRequest, _ingestion_service_pb2.ReleaseQuarantinedResponse]
+    """Puts rows that were set aside on the tape, with the verdict RELEASED. All
+    of them are checked first: rows that no reader could use (an instrument
+    still unknown, a price that still is none) are refused, and with them the
+    call. Idempotent: rows are released once, and a call that failed on the way
+    may be repeated.
+    """
 
 @_typing.type_check_only
 class IngestionServiceAsyncStub(IngestionServiceStub):
@@ -85,6 +103,24 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """
     ListInstruments: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListInstrumentsRequest, _ingestion_service_pb2.ListInstrumentsResponse]  # type: ignore[assignment]
     """Lists a dataset's instruments in order of id."""
+    PutPolicy: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.PutPolicyRequest, _ingestion_service_pb2.PutPolicyResponse]  # type: ignore[assignment]
+    """Sets what a dataset does with rows that have a verdict, as a whole: what is
+    not set gets its default. Here it holds for the next batch, on other
+    replicas within about two seconds. Idempotent.
+    """
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetPolicyRequest, _ingestion_service_pb2.GetPolicyResponse]  # type: ignore[assignment]
+    """Tells what a dataset does with rows that have a verdict."""
+    ListQuarantined: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListQuarantinedRequest, _ingestion_service_pb2.ListQuarantinedResponse]  # type: ignore[assignment]
+    """Lists the rows that were set aside, in the order in which they were. Rows
+    of a batch that was never acknowledged may be among them.
+    """
+    ReleaseQuarantined: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ReleaseQuarantinedRequest, _ingestion_service_pb2.ReleaseQuarantinedResponse]  # type: ignore[assignment]
+    """Puts rows that were set aside on the tape, with the verdict RELEASED. All
+    of them are checked first: rows that no reader could use (an instrument
+    still unknown, a price that still is none) are refused, and with them the
+    call. Idempotent: rows are released once, and a call that failed on the way
+    may be repeated.
+    """
 
 class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes market data in and puts it on the dataset's tape."""
@@ -141,5 +177,47 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingestion_service_pb2.ListInstrumentsResponse, _abc.Awaitable[_ingestion_service_pb2.ListInstrumentsResponse]]:
         """Lists a dataset's instruments in order of id."""
+
+    @_abc_1.abstractmethod
+    def PutPolicy(
+        self,
+        request: _ingestion_service_pb2.PutPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_service_pb2.PutPolicyResponse, _abc.Awaitable[_ingestion_service_pb2.PutPolicyResponse]]:
+        """Sets what a dataset does with rows that have a verdict, as a whole: what is
+        not set gets its default. Here it holds for the next batch, on other
+        replicas within about two seconds. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _ingestion_service_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_service_pb2.GetPolicyResponse, _abc.Awaitable[_ingestion_service_pb2.GetPolicyResponse]]:
+        """Tells what a dataset does with rows that have a verdict."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantined(
+        self,
+        request: _ingestion_service_pb2.ListQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_service_pb2.ListQuarantinedResponse, _abc.Awaitable[_ingestion_service_pb2.ListQuarantinedResponse]]:
+        """Lists the rows that were set aside, in the order in which they were. Rows
+        of a batch that was never acknowledged may be among them.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseQuarantined(
+        self,
+        request: _ingestion_service_pb2.ReleaseQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_service_pb2.ReleaseQuarantinedResponse, _abc.Awaitable[_ingestion_service_pb2.ReleaseQuarantinedResponse]]:
+        """Puts rows that were set aside on the tape, with the verdict RELEASED. All
+        of them are checked first: rows that no reader could use (an instrument
+        still unknown, a price that still is none) are refused, and with them the
+        call. Idempotent: rows are released once, and a call that failed on the way
+        may be repeated.
+        """
 
 def add_IngestionServiceServicer_to_server(servicer: IngestionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

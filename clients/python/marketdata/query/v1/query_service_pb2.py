@@ -28,12 +28,13 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from marketdata.v1 import access_pb2 as marketdata_dot_v1_dot_access__pb2
 from marketdata.v1 import batch_pb2 as marketdata_dot_v1_dot_batch__pb2
+from marketdata.v1 import gap_pb2 as marketdata_dot_v1_dot_gap__pb2
 from marketdata.v1 import instrument_pb2 as marketdata_dot_v1_dot_instrument__pb2
 from marketdata.v1 import quote_pb2 as marketdata_dot_v1_dot_quote__pb2
 from marketdata.v1 import trade_pb2 as marketdata_dot_v1_dot_trade__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'marketdata/query/v1/query_service.proto\x12\x13marketdata.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\x85\x01\n\x16GetLatestQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\"G\n\x17GetLatestQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\"\x85\x01\n\x16GetLatestTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\"G\n\x17GetLatestTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\"\xc0\x01\n\x13StreamQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\"\xc0\x01\n\x14StreamQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\"\xc0\x01\n\x13StreamTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\"\xc0\x01\n\x14StreamTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\"\xdb\x04\n\x10SubscribeRequest\x12\x43\n\x05start\x18\x01 \x01(\x0b\x32+.marketdata.query.v1.SubscribeRequest.StartH\x00R\x05start\x12\x44\n\tsubscribe\x18\x02 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\tsubscribe\x12H\n\x0bunsubscribe\x18\x03 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\x0bunsubscribe\x1a\xe6\x02\n\x05Start\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x12\n\x03now\x18\x02 \x01(\x08H\x00R\x03now\x12\x1c\n\x08snapshot\x18\x03 \x01(\x08H\x00R\x08snapshot\x12\"\n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x00R\x06\x63ursor\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12>\n\x07symbols\x18\x06 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionR\x07symbols\x12G\n\theartbeat\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01R\theartbeatB\x04\n\x02\x61tB\t\n\x07message\"P\n\x0fSymbolSelection\x12+\n\x07symbols\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x90N\"\x06r\x04\x10\x01\x18@R\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\"\x8b\x03\n\x11SubscribeResponse\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x07\x62\x61tches\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12?\n\x06status\x18\x03 \x01(\x0b\x32\'.marketdata.query.v1.SubscriptionStatusR\x06status\x12;\n\x0binstruments\x18\x04 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12\x30\n\x08snapshot\x18\x05 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x08snapshot\x12<\n\twatermark\x18\x06 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12\x1a\n\x08\x64raining\x18\x07 \x01(\x08R\x08\x64raining\x12$\n\x03\x65nd\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\"\x8e\x01\n\x12SubscriptionStatus\x12;\n\x07symbols\x18\x01 \x03(\x0b\x32!.marketdata.query.v1.SymbolStatusR\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\x12)\n\x10subscribed_count\x18\x03 \x01(\rR\x0fsubscribedCount\"\xf2\x01\n\x0cSymbolStatus\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12=\n\x05state\x18\x02 \x01(\x0e\x32\'.marketdata.query.v1.SymbolStatus.StateR\x05state\x12#\n\rinstrument_id\x18\x03 \x01(\rR\x0cinstrumentId\"f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_SUBSCRIBED\x10\x01\x12\x16\n\x12STATE_UNSUBSCRIBED\x10\x02\x12\x18\n\x14STATE_UNKNOWN_SYMBOL\x10\x03\"\xa8\x01\n\tWatermark\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12%\n\x0e\x64\x65livered_rows\x18\x02 \x01(\x04R\rdeliveredRows\x12#\n\rtape_sequence\x18\x03 \x01(\x04R\x0ctapeSequence\x12\x1f\n\x0blag_entries\x18\x04 \x01(\x04R\nlagEntries2\xab\x06\n\x0cQueryService\x12\xab\x01\n\x0fGetLatestQuotes\x12+.marketdata.query.v1.GetLatestQuotesRequest\x1a,.marketdata.query.v1.GetLatestQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:latest\x12\xab\x01\n\x0fGetLatestTrades\x12+.marketdata.query.v1.GetLatestTradesRequest\x1a,.marketdata.query.v1.GetLatestTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:latest\x12\xa4\x01\n\x0cStreamQuotes\x12(.marketdata.query.v1.StreamQuotesRequest\x1a).marketdata.query.v1.StreamQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:stream0\x01\x12\xa4\x01\n\x0cStreamTrades\x12(.marketdata.query.v1.StreamTradesRequest\x1a).marketdata.query.v1.StreamTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:stream0\x01\x12q\n\tSubscribe\x12%.marketdata.query.v1.SubscribeRequest\x1a&.marketdata.query.v1.SubscribeResponse\"\x11\xaa\xbb\x18\r\n\x0bquotes:read(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'marketdata/query/v1/query_service.proto\x12\x13marketdata.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x17marketdata/v1/gap.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\x85\x01\n\x16GetLatestQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\"G\n\x17GetLatestQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\"\x85\x01\n\x16GetLatestTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\"G\n\x17GetLatestTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\"\xc0\x01\n\x13StreamQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\"\xe8\x01\n\x14StreamQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12&\n\x04gaps\x18\x05 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\"\xc0\x01\n\x13StreamTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\"\xe8\x01\n\x14StreamTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12&\n\x04gaps\x18\x05 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\"\xeb\x06\n\x10SubscribeRequest\x12\x43\n\x05start\x18\x01 \x01(\x0b\x32+.marketdata.query.v1.SubscribeRequest.StartH\x00R\x05start\x12\x44\n\tsubscribe\x18\x02 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\tsubscribe\x12H\n\x0bunsubscribe\x18\x03 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\x0bunsubscribe\x12^\n\x0ereauthenticate\x18\x04 \x01(\x0b\x32\x34.marketdata.query.v1.SubscribeRequest.ReauthenticateH\x00R\x0ereauthenticate\x1a\xe2\x03\n\x05Start\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x12\n\x03now\x18\x02 \x01(\x08H\x00R\x03now\x12\x1c\n\x08snapshot\x18\x03 \x01(\x08H\x00R\x08snapshot\x12\"\n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x00R\x06\x63ursor\x12\x30\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\x04time\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12>\n\x07symbols\x18\x06 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionR\x07symbols\x12G\n\theartbeat\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01R\theartbeat\x12H\n\x08\x63onflate\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x02\x08<2\x05\x10\x80\xad\xe2\x04R\x08\x63onflateB\x04\n\x02\x61t\x1a\x32\n\x0eReauthenticate\x12 \n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x05tokenB\t\n\x07message\"P\n\x0fSymbolSelection\x12+\n\x07symbols\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x90N\"\x06r\x04\x10\x01\x18@R\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\"\x9d\x04\n\x11SubscribeResponse\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x07\x62\x61tches\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12?\n\x06status\x18\x03 \x01(\x0b\x32\'.marketdata.query.v1.SubscriptionStatusR\x06status\x12;\n\x0binstruments\x18\x04 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12\x30\n\x08snapshot\x18\x05 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x08snapshot\x12<\n\twatermark\x18\x06 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12\x1a\n\x08\x64raining\x18\x07 \x01(\x08R\x08\x64raining\x12$\n\x03\x65nd\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12\x1f\n\x0b\x66olded_rows\x18\t \x01(\x04R\nfoldedRows\x12&\n\x04gaps\x18\n \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12G\n\x0etoken_expiring\x18\x0b \x01(\x0b\x32 .marketdata.query.v1.TokenExpiryR\rtokenExpiring\"J\n\x0bTokenExpiry\x12;\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x8e\x01\n\x12SubscriptionStatus\x12;\n\x07symbols\x18\x01 \x03(\x0b\x32!.marketdata.query.v1.SymbolStatusR\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\x12)\n\x10subscribed_count\x18\x03 \x01(\rR\x0fsubscribedCount\"\xf2\x01\n\x0cSymbolStatus\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12=\n\x05state\x18\x02 \x01(\x0e\x32\'.marketdata.query.v1.SymbolStatus.StateR\x05state\x12#\n\rinstrument_id\x18\x03 \x01(\rR\x0cinstrumentId\"f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_SUBSCRIBED\x10\x01\x12\x16\n\x12STATE_UNSUBSCRIBED\x10\x02\x12\x18\n\x14STATE_UNKNOWN_SYMBOL\x10\x03\"\xfc\x01\n\tWatermark\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12%\n\x0e\x64\x65livered_rows\x18\x02 \x01(\x04R\rdeliveredRows\x12#\n\rtape_sequence\x18\x03 \x01(\x04R\x0ctapeSequence\x12\x1f\n\x0blag_entries\x18\x04 \x01(\x04R\nlagEntries\x12%\n\x0e\x63onflated_rows\x18\x05 \x01(\x04R\rconflatedRows\x12+\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03lag\"\xfb\x01\n\x10GetDigestRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12\x1e\n\x05\x61\x66ter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x61\x66ter\x12\x1e\n\x05until\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05until\"s\n\x11GetDigestResponse\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x12\n\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x16\n\x06\x63ursor\x18\x03 \x01(\tR\x06\x63ursor\x12\x1a\n\x08\x63omplete\x18\x04 \x01(\x08R\x08\x63omplete\"\xbd\x01\n\x0fListGapsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x1b\n\topen_only\x18\x02 \x01(\x08R\x08openOnly\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"b\n\x10ListGapsResponse\x12&\n\x04gaps\x18\x01 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xd0\x08\n\x0cQueryService\x12\xab\x01\n\x0fGetLatestQuotes\x12+.marketdata.query.v1.GetLatestQuotesRequest\x1a,.marketdata.query.v1.GetLatestQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:latest\x12\xab\x01\n\x0fGetLatestTrades\x12+.marketdata.query.v1.GetLatestTradesRequest\x1a,.marketdata.query.v1.GetLatestTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:latest\x12\xa4\x01\n\x0cStreamQuotes\x12(.marketdata.query.v1.StreamQuotesRequest\x1a).marketdata.query.v1.StreamQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:stream0\x01\x12\xa4\x01\n\x0cStreamTrades\x12(.marketdata.query.v1.StreamTradesRequest\x1a).marketdata.query.v1.StreamTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:stream0\x01\x12\x92\x01\n\tGetDigest\x12%.marketdata.query.v1.GetDigestRequest\x1a&.marketdata.query.v1.GetDigestResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/digest\x12\x8d\x01\n\x08ListGaps\x12$.marketdata.query.v1.ListGapsRequest\x1a%.marketdata.query.v1.ListGapsResponse\"4\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/datasets/{dataset}/gaps\x12q\n\tSubscribe\x12%.marketdata.query.v1.SubscribeRequest\x1a&.marketdata.query.v1.SubscribeResponse\"\x11\xaa\xbb\x18\r\n\x0bquotes:read(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -68,8 +69,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST_START'].fields_by_name['kinds']._serialized_options = b'\272H\014\222\001\t\020\010\"\005\202\001\002\020\001'
   _globals['_SUBSCRIBEREQUEST_START'].fields_by_name['heartbeat']._loaded_options = None
   _globals['_SUBSCRIBEREQUEST_START'].fields_by_name['heartbeat']._serialized_options = b'\272H\013\252\001\010\"\002\010<2\002\010\001'
+  _globals['_SUBSCRIBEREQUEST_START'].fields_by_name['conflate']._loaded_options = None
+  _globals['_SUBSCRIBEREQUEST_START'].fields_by_name['conflate']._serialized_options = b'\272H\016\252\001\013\"\002\010<2\005\020\200\255\342\004'
+  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE'].fields_by_name['token']._loaded_options = None
+  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE'].fields_by_name['token']._serialized_options = b'\272H\007r\005\020\001\030\200@'
   _globals['_SYMBOLSELECTION'].fields_by_name['symbols']._loaded_options = None
   _globals['_SYMBOLSELECTION'].fields_by_name['symbols']._serialized_options = b'\272H\016\222\001\013\020\220N\"\006r\004\020\001\030@'
+  _globals['_GETDIGESTREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_GETDIGESTREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_GETDIGESTREQUEST'].fields_by_name['symbols']._loaded_options = None
+  _globals['_GETDIGESTREQUEST'].fields_by_name['symbols']._serialized_options = b'\272H\020\222\001\r\020\350\007\"\010r\006\020\001\030\200\200\004'
+  _globals['_GETDIGESTREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_GETDIGESTREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\014\222\001\t\020\010\"\005\202\001\002\020\001'
+  _globals['_GETDIGESTREQUEST'].fields_by_name['after']._loaded_options = None
+  _globals['_GETDIGESTREQUEST'].fields_by_name['after']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_GETDIGESTREQUEST'].fields_by_name['until']._loaded_options = None
+  _globals['_GETDIGESTREQUEST'].fields_by_name['until']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_LISTGAPSREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_LISTGAPSREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_LISTGAPSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTGAPSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_LISTGAPSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTGAPSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_QUERYSERVICE'].methods_by_name['GetLatestQuotes']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['GetLatestQuotes']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002&\022$/v1/datasets/{dataset}/quotes:latest'
   _globals['_QUERYSERVICE'].methods_by_name['GetLatestTrades']._loaded_options = None
@@ -78,40 +99,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYSERVICE'].methods_by_name['StreamQuotes']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002&\022$/v1/datasets/{dataset}/quotes:stream'
   _globals['_QUERYSERVICE'].methods_by_name['StreamTrades']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['StreamTrades']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002&\022$/v1/datasets/{dataset}/trades:stream'
+  _globals['_QUERYSERVICE'].methods_by_name['GetDigest']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['GetDigest']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\037\022\035/v1/datasets/{dataset}/digest'
+  _globals['_QUERYSERVICE'].methods_by_name['ListGaps']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['ListGaps']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\035\022\033/v1/datasets/{dataset}/gaps'
   _globals['_QUERYSERVICE'].methods_by_name['Subscribe']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['Subscribe']._serialized_options = b'\252\273\030\r\n\013quotes:read'
-  _globals['_GETLATESTQUOTESREQUEST']._serialized_start=326
-  _globals['_GETLATESTQUOTESREQUEST']._serialized_end=459
-  _globals['_GETLATESTQUOTESRESPONSE']._serialized_start=461
-  _globals['_GETLATESTQUOTESRESPONSE']._serialized_end=532
-  _globals['_GETLATESTTRADESREQUEST']._serialized_start=535
-  _globals['_GETLATESTTRADESREQUEST']._serialized_end=668
-  _globals['_GETLATESTTRADESRESPONSE']._serialized_start=670
-  _globals['_GETLATESTTRADESRESPONSE']._serialized_end=741
-  _globals['_STREAMQUOTESREQUEST']._serialized_start=744
-  _globals['_STREAMQUOTESREQUEST']._serialized_end=936
-  _globals['_STREAMQUOTESRESPONSE']._serialized_start=939
-  _globals['_STREAMQUOTESRESPONSE']._serialized_end=1131
-  _globals['_STREAMTRADESREQUEST']._serialized_start=1134
-  _globals['_STREAMTRADESREQUEST']._serialized_end=1326
-  _globals['_STREAMTRADESRESPONSE']._serialized_start=1329
-  _globals['_STREAMTRADESRESPONSE']._serialized_end=1521
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=1524
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=2127
-  _globals['_SUBSCRIBEREQUEST_START']._serialized_start=1758
-  _globals['_SUBSCRIBEREQUEST_START']._serialized_end=2116
-  _globals['_SYMBOLSELECTION']._serialized_start=2129
-  _globals['_SYMBOLSELECTION']._serialized_end=2209
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=2212
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=2607
-  _globals['_SUBSCRIPTIONSTATUS']._serialized_start=2610
-  _globals['_SUBSCRIPTIONSTATUS']._serialized_end=2752
-  _globals['_SYMBOLSTATUS']._serialized_start=2755
-  _globals['_SYMBOLSTATUS']._serialized_end=2997
-  _globals['_SYMBOLSTATUS_STATE']._serialized_start=2895
-  _globals['_SYMBOLSTATUS_STATE']._serialized_end=2997
-  _globals['_WATERMARK']._serialized_start=3000
-  _globals['_WATERMARK']._serialized_end=3168
-  _globals['_QUERYSERVICE']._serialized_start=3171
-  _globals['_QUERYSERVICE']._serialized_end=3982
+  _globals['_GETLATESTQUOTESREQUEST']._serialized_start=351
+  _globals['_GETLATESTQUOTESREQUEST']._serialized_end=484
+  _globals['_GETLATESTQUOTESRESPONSE']._serialized_start=486
+  _globals['_GETLATESTQUOTESRESPONSE']._serialized_end=557
+  _globals['_GETLATESTTRADESREQUEST']._serialized_start=560
+  _globals['_GETLATESTTRADESREQUEST']._serialized_end=693
+  _globals['_GETLATESTTRADESRESPONSE']._serialized_start=695
+  _globals['_GETLATESTTRADESRESPONSE']._serialized_end=766
+  _globals['_STREAMQUOTESREQUEST']._serialized_start=769
+  _globals['_STREAMQUOTESREQUEST']._serialized_end=961
+  _globals['_STREAMQUOTESRESPONSE']._serialized_start=964
+  _globals['_STREAMQUOTESRESPONSE']._serialized_end=1196
+  _globals['_STREAMTRADESREQUEST']._serialized_start=1199
+  _globals['_STREAMTRADESREQUEST']._serialized_end=1391
+  _globals['_STREAMTRADESRESPONSE']._serialized_start=1394
+  _globals['_STREAMTRADESRESPONSE']._serialized_end=1626
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1629
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=2504
+  _globals['_SUBSCRIBEREQUEST_START']._serialized_start=1959
+  _globals['_SUBSCRIBEREQUEST_START']._serialized_end=2441
+  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE']._serialized_start=2443
+  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE']._serialized_end=2493
+  _globals['_SYMBOLSELECTION']._serialized_start=2506
+  _globals['_SYMBOLSELECTION']._serialized_end=2586
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=2589
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=3130
+  _globals['_TOKENEXPIRY']._serialized_start=3132
+  _globals['_TOKENEXPIRY']._serialized_end=3206
+  _globals['_SUBSCRIPTIONSTATUS']._serialized_start=3209
+  _globals['_SUBSCRIPTIONSTATUS']._serialized_end=3351
+  _globals['_SYMBOLSTATUS']._serialized_start=3354
+  _globals['_SYMBOLSTATUS']._serialized_end=3596
+  _globals['_SYMBOLSTATUS_STATE']._serialized_start=3494
+  _globals['_SYMBOLSTATUS_STATE']._serialized_end=3596
+  _globals['_WATERMARK']._serialized_start=3599
+  _globals['_WATERMARK']._serialized_end=3851
+  _globals['_GETDIGESTREQUEST']._serialized_start=3854
+  _globals['_GETDIGESTREQUEST']._serialized_end=4105
+  _globals['_GETDIGESTRESPONSE']._serialized_start=4107
+  _globals['_GETDIGESTRESPONSE']._serialized_end=4222
+  _globals['_LISTGAPSREQUEST']._serialized_start=4225
+  _globals['_LISTGAPSREQUEST']._serialized_end=4414
+  _globals['_LISTGAPSRESPONSE']._serialized_start=4416
+  _globals['_LISTGAPSRESPONSE']._serialized_end=4514
+  _globals['_QUERYSERVICE']._serialized_start=4517
+  _globals['_QUERYSERVICE']._serialized_end=5621
 # @@protoc_insertion_point(module_scope)

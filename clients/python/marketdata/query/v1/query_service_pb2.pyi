@@ -6,6 +6,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from marketdata.v1 import access_pb2 as _access_pb2
 from marketdata.v1 import batch_pb2 as _batch_pb2
+from marketdata.v1 import gap_pb2 as _gap_pb2
 from marketdata.v1 import instrument_pb2 as _instrument_pb2
 from marketdata.v1 import quote_pb2 as _quote_pb2
 from marketdata.v1 import trade_pb2 as _trade_pb2
@@ -59,16 +60,18 @@ class StreamQuotesRequest(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class StreamQuotesResponse(_message.Message):
-    __slots__ = ("quotes", "cursor", "watermark", "end")
+    __slots__ = ("quotes", "cursor", "watermark", "end", "gaps")
     QUOTES_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
     quotes: _containers.RepeatedCompositeFieldContainer[_quote_pb2.Quote]
     cursor: str
     watermark: Watermark
     end: _status_pb2.Status
-    def __init__(self, quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    gaps: _containers.RepeatedCompositeFieldContainer[_gap_pb2.Gap]
+    def __init__(self, quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., gaps: _Optional[_Iterable[_Union[_gap_pb2.Gap, _Mapping]]] = ...) -> None: ...
 
 class StreamTradesRequest(_message.Message):
     __slots__ = ("dataset", "symbols", "snapshot", "cursor")
@@ -83,43 +86,56 @@ class StreamTradesRequest(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class StreamTradesResponse(_message.Message):
-    __slots__ = ("trades", "cursor", "watermark", "end")
+    __slots__ = ("trades", "cursor", "watermark", "end", "gaps")
     TRADES_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
     trades: _containers.RepeatedCompositeFieldContainer[_trade_pb2.Trade]
     cursor: str
     watermark: Watermark
     end: _status_pb2.Status
-    def __init__(self, trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    gaps: _containers.RepeatedCompositeFieldContainer[_gap_pb2.Gap]
+    def __init__(self, trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., gaps: _Optional[_Iterable[_Union[_gap_pb2.Gap, _Mapping]]] = ...) -> None: ...
 
 class SubscribeRequest(_message.Message):
-    __slots__ = ("start", "subscribe", "unsubscribe")
+    __slots__ = ("start", "subscribe", "unsubscribe", "reauthenticate")
     class Start(_message.Message):
-        __slots__ = ("dataset", "now", "snapshot", "cursor", "kinds", "symbols", "heartbeat")
+        __slots__ = ("dataset", "now", "snapshot", "cursor", "time", "kinds", "symbols", "heartbeat", "conflate")
         DATASET_FIELD_NUMBER: _ClassVar[int]
         NOW_FIELD_NUMBER: _ClassVar[int]
         SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
         CURSOR_FIELD_NUMBER: _ClassVar[int]
+        TIME_FIELD_NUMBER: _ClassVar[int]
         KINDS_FIELD_NUMBER: _ClassVar[int]
         SYMBOLS_FIELD_NUMBER: _ClassVar[int]
         HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+        CONFLATE_FIELD_NUMBER: _ClassVar[int]
         dataset: str
         now: bool
         snapshot: bool
         cursor: str
+        time: _timestamp_pb2.Timestamp
         kinds: _containers.RepeatedScalarFieldContainer[_batch_pb2.Kind]
         symbols: SymbolSelection
         heartbeat: _duration_pb2.Duration
-        def __init__(self, dataset: _Optional[str] = ..., now: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_batch_pb2.Kind, str]]] = ..., symbols: _Optional[_Union[SymbolSelection, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+        conflate: _duration_pb2.Duration
+        def __init__(self, dataset: _Optional[str] = ..., now: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kinds: _Optional[_Iterable[_Union[_batch_pb2.Kind, str]]] = ..., symbols: _Optional[_Union[SymbolSelection, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conflate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    class Reauthenticate(_message.Message):
+        __slots__ = ("token",)
+        TOKEN_FIELD_NUMBER: _ClassVar[int]
+        token: str
+        def __init__(self, token: _Optional[str] = ...) -> None: ...
     START_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    REAUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     start: SubscribeRequest.Start
     subscribe: SymbolSelection
     unsubscribe: SymbolSelection
-    def __init__(self, start: _Optional[_Union[SubscribeRequest.Start, _Mapping]] = ..., subscribe: _Optional[_Union[SymbolSelection, _Mapping]] = ..., unsubscribe: _Optional[_Union[SymbolSelection, _Mapping]] = ...) -> None: ...
+    reauthenticate: SubscribeRequest.Reauthenticate
+    def __init__(self, start: _Optional[_Union[SubscribeRequest.Start, _Mapping]] = ..., subscribe: _Optional[_Union[SymbolSelection, _Mapping]] = ..., unsubscribe: _Optional[_Union[SymbolSelection, _Mapping]] = ..., reauthenticate: _Optional[_Union[SubscribeRequest.Reauthenticate, _Mapping]] = ...) -> None: ...
 
 class SymbolSelection(_message.Message):
     __slots__ = ("symbols", "all")
@@ -130,7 +146,7 @@ class SymbolSelection(_message.Message):
     def __init__(self, symbols: _Optional[_Iterable[str]] = ..., all: _Optional[bool] = ...) -> None: ...
 
 class SubscribeResponse(_message.Message):
-    __slots__ = ("batches", "cursor", "status", "instruments", "snapshot", "watermark", "draining", "end")
+    __slots__ = ("batches", "cursor", "status", "instruments", "snapshot", "watermark", "draining", "end", "folded_rows", "gaps", "token_expiring")
     BATCHES_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +155,9 @@ class SubscribeResponse(_message.Message):
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    FOLDED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_EXPIRING_FIELD_NUMBER: _ClassVar[int]
     batches: _containers.RepeatedCompositeFieldContainer[_batch_pb2.Batch]
     cursor: str
     status: SubscriptionStatus
@@ -147,7 +166,16 @@ class SubscribeResponse(_message.Message):
     watermark: Watermark
     draining: bool
     end: _status_pb2.Status
-    def __init__(self, batches: _Optional[_Iterable[_Union[_batch_pb2.Batch, _Mapping]]] = ..., cursor: _Optional[str] = ..., status: _Optional[_Union[SubscriptionStatus, _Mapping]] = ..., instruments: _Optional[_Iterable[_Union[_instrument_pb2.Instrument, _Mapping]]] = ..., snapshot: _Optional[_Iterable[_Union[_batch_pb2.Batch, _Mapping]]] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., draining: _Optional[bool] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    folded_rows: int
+    gaps: _containers.RepeatedCompositeFieldContainer[_gap_pb2.Gap]
+    token_expiring: TokenExpiry
+    def __init__(self, batches: _Optional[_Iterable[_Union[_batch_pb2.Batch, _Mapping]]] = ..., cursor: _Optional[str] = ..., status: _Optional[_Union[SubscriptionStatus, _Mapping]] = ..., instruments: _Optional[_Iterable[_Union[_instrument_pb2.Instrument, _Mapping]]] = ..., snapshot: _Optional[_Iterable[_Union[_batch_pb2.Batch, _Mapping]]] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., draining: _Optional[bool] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., folded_rows: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[_gap_pb2.Gap, _Mapping]]] = ..., token_expiring: _Optional[_Union[TokenExpiry, _Mapping]] = ...) -> None: ...
+
+class TokenExpiry(_message.Message):
+    __slots__ = ("expire_time",)
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubscriptionStatus(_message.Message):
     __slots__ = ("symbols", "all", "subscribed_count")
@@ -180,13 +208,63 @@ class SymbolStatus(_message.Message):
     def __init__(self, symbol: _Optional[str] = ..., state: _Optional[_Union[SymbolStatus.State, str]] = ..., instrument_id: _Optional[int] = ...) -> None: ...
 
 class Watermark(_message.Message):
-    __slots__ = ("time", "delivered_rows", "tape_sequence", "lag_entries")
+    __slots__ = ("time", "delivered_rows", "tape_sequence", "lag_entries", "conflated_rows", "lag")
     TIME_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_ROWS_FIELD_NUMBER: _ClassVar[int]
     TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LAG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    CONFLATED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
     time: _timestamp_pb2.Timestamp
     delivered_rows: int
     tape_sequence: int
     lag_entries: int
-    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delivered_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ..., lag_entries: _Optional[int] = ...) -> None: ...
+    conflated_rows: int
+    lag: _duration_pb2.Duration
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delivered_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ..., lag_entries: _Optional[int] = ..., conflated_rows: _Optional[int] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class GetDigestRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "kinds", "after", "until")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    kinds: _containers.RepeatedScalarFieldContainer[_batch_pb2.Kind]
+    after: str
+    until: str
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[_Union[_batch_pb2.Kind, str]]] = ..., after: _Optional[str] = ..., until: _Optional[str] = ...) -> None: ...
+
+class GetDigestResponse(_message.Message):
+    __slots__ = ("digest", "rows", "cursor", "complete")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    rows: int
+    cursor: str
+    complete: bool
+    def __init__(self, digest: _Optional[str] = ..., rows: _Optional[int] = ..., cursor: _Optional[str] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class ListGapsRequest(_message.Message):
+    __slots__ = ("dataset", "open_only", "page_size", "page_token")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    open_only: bool
+    page_size: int
+    page_token: str
+    def __init__(self, dataset: _Optional[str] = ..., open_only: _Optional[bool] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListGapsResponse(_message.Message):
+    __slots__ = ("gaps", "next_page_token")
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    gaps: _containers.RepeatedCompositeFieldContainer[_gap_pb2.Gap]
+    next_page_token: str
+    def __init__(self, gaps: _Optional[_Iterable[_Union[_gap_pb2.Gap, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -55,6 +55,16 @@ class QueryServiceStub:
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamTradesRequest.SerializeToString,
                 response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamTradesResponse.FromString,
                 _registered_method=True)
+        self.GetDigest = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/GetDigest',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetDigestRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetDigestResponse.FromString,
+                _registered_method=True)
+        self.ListGaps = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListGaps',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsResponse.FromString,
+                _registered_method=True)
         self.Subscribe = channel.stream_stream(
                 '/marketdata.query.v1.QueryService/Subscribe',
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.SubscribeRequest.SerializeToString,
@@ -96,6 +106,23 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDigest(self, request, context):
+        """The digest of a stretch of the tape: what a subscriber computes over the
+        rows that it received, to prove that it has them all, each once. Reads up
+        to about a second; where `complete` is not set, ask again from `cursor` on
+        and add the digests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGaps(self, request, context):
+        """The gaps of a dataset, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Subscribe(self, request_iterator, context):
         """A subscription in columns. The first message starts it; symbols are added
         and taken away while it runs. Batches come in the order of the tape, each
@@ -127,6 +154,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.StreamTrades,
                     request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamTradesRequest.FromString,
                     response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamTradesResponse.SerializeToString,
+            ),
+            'GetDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDigest,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetDigestRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetDigestResponse.SerializeToString,
+            ),
+            'ListGaps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGaps,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsResponse.SerializeToString,
             ),
             'Subscribe': grpc.stream_stream_rpc_method_handler(
                     servicer.Subscribe,
@@ -243,6 +280,60 @@ class QueryService:
             '/marketdata.query.v1.QueryService/StreamTrades',
             marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamTradesRequest.SerializeToString,
             marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamTradesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/GetDigest',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.GetDigestRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.GetDigestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGaps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListGaps',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,14 @@ class QueryServiceStub:
     """
     StreamTrades: _grpc.UnaryStreamMultiCallable[_query_service_pb2.StreamTradesRequest, _query_service_pb2.StreamTradesResponse]
     """Trades as they come, as rows. Otherwise as StreamQuotes."""
+    GetDigest: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetDigestRequest, _query_service_pb2.GetDigestResponse]
+    """The digest of a stretch of the tape: what a subscriber computes over the
+    rows that it received, to prove that it has them all, each once. Reads up
+    to about a second; where `complete` is not set, ask again from `cursor` on
+    and add the digests.
+    """
+    ListGaps: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListGapsRequest, _query_service_pb2.ListGapsResponse]
+    """The gaps of a dataset, newest first."""
     Subscribe: _grpc.StreamStreamMultiCallable[_query_service_pb2.SubscribeRequest, _query_service_pb2.SubscribeResponse]
     """A subscription in columns. The first message starts it; symbols are added
     and taken away while it runs. Batches come in the order of the tape, each
@@ -66,6 +74,14 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """
     StreamTrades: _aio.UnaryStreamMultiCallable[_query_service_pb2.StreamTradesRequest, _query_service_pb2.StreamTradesResponse]  # type: ignore[assignment]
     """Trades as they come, as rows. Otherwise as StreamQuotes."""
+    GetDigest: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetDigestRequest, _query_service_pb2.GetDigestResponse]  # type: ignore[assignment]
+    """The digest of a stretch of the tape: what a subscriber computes over the
+    rows that it received, to prove that it has them all, each once. Reads up
+    to about a second; where `complete` is not set, ask again from `cursor` on
+    and add the digests.
+    """
+    ListGaps: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListGapsRequest, _query_service_pb2.ListGapsResponse]  # type: ignore[assignment]
+    """The gaps of a dataset, newest first."""
     Subscribe: _aio.StreamStreamMultiCallable[_query_service_pb2.SubscribeRequest, _query_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """A subscription in columns. The first message starts it; symbols are added
     and taken away while it runs. Batches come in the order of the tape, each
@@ -109,6 +125,26 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_query_service_pb2.StreamTradesResponse], _abc.AsyncIterator[_query_service_pb2.StreamTradesResponse]]:
         """Trades as they come, as rows. Otherwise as StreamQuotes."""
+
+    @_abc_1.abstractmethod
+    def GetDigest(
+        self,
+        request: _query_service_pb2.GetDigestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.GetDigestResponse, _abc.Awaitable[_query_service_pb2.GetDigestResponse]]:
+        """The digest of a stretch of the tape: what a subscriber computes over the
+        rows that it received, to prove that it has them all, each once. Reads up
+        to about a second; where `complete` is not set, ask again from `cursor` on
+        and add the digests.
+        """
+
+    @_abc_1.abstractmethod
+    def ListGaps(
+        self,
+        request: _query_service_pb2.ListGapsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListGapsResponse, _abc.Awaitable[_query_service_pb2.ListGapsResponse]]:
+        """The gaps of a dataset, newest first."""
 
     @_abc_1.abstractmethod
     def Subscribe(
