@@ -15,7 +15,8 @@ from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch
 from mda.ingestion import appender as appender_module
 from mda.ingestion.commit import Numbered
 from mda.ingestion.datasets import Dataset
-from mda.ingestion.publication import Outcome, Publication, read_batches
+from mda.ingestion.publication import Outcome, Publication
+from mda.ingestion.reading import read_batches
 from mda.market.errors import MarketDataError, draining
 from mda.tape.payload import decode_payload
 from tests.ingestion.feeding import make_dataset

@@ -14,7 +14,9 @@ from marketdata.columns import Kind
 from mda.market.cursor import Cursor
 from mda.market.errors import MarketDataError
 from mda.query import hub as hub_module
-from mda.query.hub import Hub, Hubs
+from mda.query import hubs as hubs_module
+from mda.query.hub import Hub
+from mda.query.hubs import Hubs
 from mda.runtime.tasks import background_tasks
 from mda.tape.checkpoint import Checkpoints
 from mda.tape.log import Log
@@ -28,7 +30,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks, checkpoints and discovery come often."""
     monkeypatch.setattr(hub_module, "_TICK_S", 0.02)
     monkeypatch.setattr(hub_module, "_CHECKPOINT_S", 0.05)
-    monkeypatch.setattr(hub_module, "_DISCOVER_S", 0.05)
+    monkeypatch.setattr(hubs_module, "_DISCOVER_S", 0.05)
 
 
 def _latest(hub: Hub, kind: Kind = Kind.TRADE) -> list[int]:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from marketdata.errors import ApiError
-from mda.cli import connect, doctor, ingest, up, watch
+from mda.cli import conformance, connect, doctor, ingest, up, watch
 from mda.cli.folder import StackError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, connect, ingest, watch, doctor):
+for module in (up, connect, ingest, watch, conformance, doctor):
     app.registered_commands += module.app.registered_commands
 
 

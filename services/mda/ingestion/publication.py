@@ -7,19 +7,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
-from marketdata.codec import UnusualFormError, decode, field_tag, read_field, read_fields, read_varint, varint
-from marketdata.columns import MAX_ROWS, ColumnError, from_message
-from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest
 from marketdata.v1 import error_reason_pb2 as reasons
-from marketdata.wire import parse
 from mda.ingestion.appender import Appender
 from mda.ingestion.commit import CommitQueue, Numbered
 from mda.ingestion.datasets import Dataset
 from mda.ingestion.judging import Prepared, judge, prepare
 from mda.ingestion.sideline import Sideline
-from mda.market.errors import MarketDataError, invalid_field
+from mda.market.errors import MarketDataError
 from mda.market.verdicts import Judged
 from mda.tape.tape import Entry
 
@@ -27,12 +21,6 @@ _ENOUGH_ROWS: Final = 4_096
 """While an append is under way, batches are checked and encoded from this many rows on."""
 _UNDER_WAY: Final = 2
 """How many appends may be under way, besides the one that is waited for."""
-_BATCH: Final = field_tag(PublishRequest, "batch")
-_BATCHES: Final = field_tag(PublishRequest, "batches")
-_NUMBERED: Final = field_tag(Batches, "batches")
-_NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
-_ROWS: Final = field_tag(NumberedBatch, "batch")
-_TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,113 +45,6 @@ class Outcome:
     flagged_rows: int = 0
     quarantined_rows: int = 0
     duplicate: bool = False
-
-
-def read_request(data: bytes) -> Any:
-    """Parse a producer's message into its view.
-
-    Raises
-    ------
-    MarketDataError
-        MALFORMED_MESSAGE.
-    """
-    try:
-        return parse(PublishRequest, data)
-    except DecodeError:
-        raise MarketDataError(
-            reasons.ERROR_REASON_MALFORMED_MESSAGE,
-            f"The bytes are not a {_TYPE}. Send the message that the contract describes.",
-            type=_TYPE,
-        ) from None
-
-
-def read_batches(data: bytes) -> Iterator[Numbered]:
-    """Yield the numbered batches of a producer's message, in its order.
-
-    Raises
-    ------
-    MarketDataError
-        MALFORMED_MESSAGE, OUT_OF_TURN, INVALID_FIELD, EMPTY_BATCH, BATCH_TOO_LARGE or
-        RAGGED_COLUMN, after the batches before the bad one.
-    """
-    try:
-        yield from _read_usual(data)
-    except UnusualFormError:
-        yield from _read_any(read_request(data))
-
-
-def _read_usual(data: bytes) -> list[Numbered]:
-    """Return the batches of a message in the usual form, without copying their columns."""
-    end = len(data)
-    if data[:1] == _BATCH:
-        start, stop = read_field(data, 0, end, _BATCH[0])
-        found = [_read_numbered(data, start, stop)]
-    else:
-        start, stop = read_field(data, 0, end, _BATCHES[0])
-        found = [_read_numbered(data, *place) for place in read_fields(data, start, stop, _NUMBERED[0])]
-    if stop != end or not found:
-        raise UnusualFormError
-    return found
-
-
-def _read_numbered(data: bytes, at: int, end: int) -> Numbered:
-    if at == end or data[at] != _NUMBER[0]:
-        raise UnusualFormError
-    number, at = read_varint(data, at + 1)
-    start, stop = read_field(data, at, end, _ROWS[0])
-    batch = decode(data, start, stop)
-    if stop != end or batch.rows > MAX_ROWS:
-        raise UnusualFormError
-    return Numbered(number, batch)
-
-
-def _read_any(message: Any) -> Iterator[Numbered]:
-    match message.WhichOneof("message"):
-        case "batch":
-            yield _numbered(message.batch)
-        case "batches" if message.batches.batches:
-            yield from map(_numbered, message.batches.batches)
-        case "batches":
-            raise invalid_field("batches.batches", "repeated.min_items", "batches.batches: send at least one batch.")
-        case _:
-            raise out_of_turn("open", "Only the first message opens; after it send batches.")
-
-
-def _numbered(message: Any) -> Numbered:
-    rows = message.batch.rows
-    if rows > MAX_ROWS:
-        raise MarketDataError(
-            reasons.ERROR_REASON_BATCH_TOO_LARGE,
-            f"batch.rows: {rows} rows are too many for one batch. Send at most {MAX_ROWS}.",
-            field="batch.rows",
-            rows=rows,
-            limit=MAX_ROWS,
-        )
-    try:
-        return Numbered(message.number, from_message(message.batch))
-    except ColumnError as error:
-        raise _of_column(error) from None
-
-
-def out_of_turn(field: str, message: str) -> MarketDataError:
-    """Return the error for a message that comes where it may not."""
-    return MarketDataError(reasons.ERROR_REASON_OUT_OF_TURN, message, field=field)
-
-
-def _of_column(error: ColumnError) -> MarketDataError:
-    if error.field == "rows":
-        return MarketDataError(
-            reasons.ERROR_REASON_EMPTY_BATCH,
-            "batch.rows: the batch has no rows or no columns. Send at least one row, of one kind.",
-            field="batch.rows",
-        )
-    return MarketDataError(
-        reasons.ERROR_REASON_RAGGED_COLUMN,
-        f"batch.{error}. Send one value for each row, or leave out a column that may be left out.",
-        field=f"batch.{error.field}",
-        rows=error.rows,
-        values=f"{error.values:g}",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +211,7 @@ class Publication:
         except Exception as error:  # whatever it is, `outcomes` ends with it
             failure = asyncio.get_running_loop().create_future()
             failure.set_exception(error)
+            failure.exception()  # it has been looked at, even if nobody is left to take it
             await self._under_way.put(_UnderWay([], failure))
         else:
             await self._under_way.put(None)

@@ -34,7 +34,8 @@ from marketdata.ingestion.v1.ingestion_service_pb2 import (
 )
 from marketdata.v1.quarantine_pb2 import QuarantinedRows
 from mda.ingestion.datasets import Dataset, Datasets
-from mda.ingestion.publication import Outcome, Publication, out_of_turn, read_batches, read_request
+from mda.ingestion.publication import Outcome, Publication
+from mda.ingestion.reading import out_of_turn, read_batches, read_request
 from mda.ingestion.release import Item, list_items, release
 from mda.ingestion.rows import RowPublisher
 from mda.market.errors import draining

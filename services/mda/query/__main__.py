@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from marketdata.query.v1 import query_service_pb2
-from mda.query.hub import Hubs
+from mda.query.hubs import Hubs
 from mda.query.servicer import QueryServicer
 from mda.query.settings import QuerySettings
 from mda.runtime.handlers import Endpoint

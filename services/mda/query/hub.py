@@ -27,13 +27,12 @@ from mda.query.latest import LatestRows, split
 from mda.query.ring import ReadEntry, Ring, read_entry
 from mda.runtime.telemetry import BYTES, DAMAGE, LAG, ROWS
 from mda.tape.checkpoint import Checkpoints
-from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds, list_datasets
+from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
 
 _CHECKPOINT_S: Final = 10.0
 _TICK_S: Final = 0.5
 _CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stream's response
 _READY_S: Final = 8.0
-_DISCOVER_S: Final = 2.0
 _RETRY_S: Final = 0.2
 _WATCH_S: Final = 2.0
 _LOG: Final = structlog.stdlib.get_logger("mda.query")
@@ -386,61 +385,3 @@ class Hub:
             field=field,
             earliest=self.cursor(earliest),
         )
-
-
-class Hubs:
-    """The hubs of all datasets, opened when first asked for.
-
-    Parameters
-    ----------
-    client
-        The connection to NATS.
-    ring_bytes
-        How many bytes of payload each ring holds.
-    tasks
-        Runs the hubs.
-    cursor_key
-        What cursors are sealed with.
-    """
-
-    def __init__(self, client: Client, ring_bytes: int, tasks: asyncio.TaskGroup, cursor_key: bytes = b"") -> None:
-        self._client = client
-        self._cursor_key = cursor_key
-        self._ring_bytes = ring_bytes
-        self._tasks = tasks
-        self._open: dict[str, Hub] = {}
-        self._lock = asyncio.Lock()
-
-    async def get(self, dataset: str) -> Hub:
-        """Return a dataset's hub, ready to read from.
-
-        Raises
-        ------
-        MarketDataError
-            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
-        """
-        hub = await self._hub(dataset)
-        await hub.ready()
-        return hub
-
-    async def _hub(self, dataset: str) -> Hub:
-        async with self._lock:
-            hub = self._open.get(dataset)
-            if hub is None:
-                hub = Hub(self._client, dataset, self._ring_bytes, self._cursor_key)
-                await hub.open()
-                self._open[dataset] = hub
-                self._tasks.create_task(hub.run())
-                self._tasks.create_task(hub.tick())
-            return hub
-
-    async def discover(self) -> None:
-        """Open every dataset that there is, and those to come, for ever.
-
-        So a hub has followed its tape, and written checkpoints, before anybody asks.
-        """
-        while True:
-            with contextlib.suppress(MarketDataError):  # the tape does not answer: next time
-                for dataset in await list_datasets(self._client):
-                    await self._hub(dataset)
-            await asyncio.sleep(_DISCOVER_S)

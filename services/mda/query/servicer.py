@@ -26,7 +26,8 @@ from marketdata.query.v1.query_service_pb2 import (
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError, draining, invalid_field, unknown_symbol
 from mda.query.digest import tape_digest
-from mda.query.hub import Hub, Hubs
+from mda.query.hub import Hub
+from mda.query.hubs import Hubs
 from mda.query.opening import start_subscription
 from mda.query.row_stream import QUOTES, TRADES, RowForm, RowStream
 from mda.query.stream import Stream, serialize
