@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from nats.aio.msg import Msg
 from nats.js import api
 
+from bench.chain import PUBLISH, SUBSCRIBE, chain
 from bench.report import Report
-from bench.stack import DATASET, Running, quotes
-from marketdata.columns import Batch
+from bench.stack import DATASET, Running, due, quotes
 from marketdata.publisher import Publisher
 from marketdata.subscriber import Start, Subscriber
 from mda.tape.payload import decode_payload, encode_payload
 
 _RATES: Final = (100, 500, 1_000, 5_000)
-_BARE_RATES: Final = (100, 500, 1_000)
+_ALONE_RATES: Final = (100, 500, 1_000)
 """JetStream alone, one fsync a batch, takes no more."""
+_CHAIN_RATE: Final = 100
+"""The bare chain is measured where it is at ease."""
+_PERCENTILES: Final = {"p50": 50, "p99": 99}
 _ROWS: Final = 10
 _SECONDS: Final = 5.0
 _TEMPLATE: Final = quotes(_ROWS, 0)
@@ -32,16 +35,44 @@ _TEMPLATE: Final = quotes(_ROWS, 0)
 
 async def run(running: Running, report: Report) -> None:
     """Measure each rate."""
+    bare = await _chain(running, _CHAIN_RATE)
+    group = f"send → receipt, the bare chain at {_CHAIN_RATE:,}/s, 10-row batches"
+    usual = {name: float(np.percentile(bare, percentile)) for name, percentile in _PERCENTILES.items()}
+    for name, milliseconds in usual.items():
+        report.add(group, name, milliseconds, "ms")
     for rate in _RATES:
         group = f"send → receipt, 10-row batches at {rate:,}/s"
-        bare = await _jetstream(running, rate if rate in _BARE_RATES else _BARE_RATES[-1])
+        alone = await _jetstream(running, rate) if rate in _ALONE_RATES else None
         direct = await _measure(running, rate, gateway=False)
         through = await _measure(running, rate, gateway=True)
-        for name, percentile in (("p50", 50), ("p99", 99)):
-            bare_ms = float(np.percentile(bare, percentile))
-            report.add(group, f"{name}, JetStream alone", bare_ms, "ms")
-            report.add(group, f"{name}, past the gateway", float(np.percentile(direct, percentile)), "ms", bare_ms)
-            report.add(group, f"{name}, through the gateway", float(np.percentile(through, percentile)), "ms", bare_ms)
+        for name, percentile in _PERCENTILES.items():
+            if alone is not None:
+                report.add(group, f"{name}, JetStream alone", float(np.percentile(alone, percentile)), "ms")
+            for where, delays in (("past", direct), ("through", through)):
+                measured = float(np.percentile(delays, percentile))
+                report.add(group, f"{name}, {where} the gateway", measured, "ms", usual[name])
+
+
+async def _chain(running: Running, rate: int) -> list[float]:
+    """Return the delays of the bare chain."""
+    delays: list[float] = []
+    async with chain(running) as (publishing, subscribing):
+        reading: Any = subscribing.stream_stream(SUBSCRIBE)()
+        await reading.read()
+
+        async def read() -> None:
+            while True:
+                (batch,) = decode_payload(await reading.read())
+                delays.append((time.time_ns() - int(batch["ts_recv"][0])) / 1e6)
+
+        reader = asyncio.create_task(read())
+        writing: Any = publishing.stream_stream(PUBLISH)()
+        await _send(rate, lambda due_ns: writing.write(encode_payload([due(_TEMPLATE, due_ns)])))
+        await _until_all(delays, rate)
+        reader.cancel()
+        writing.cancel()
+        reading.cancel()
+    return delays
 
 
 async def _measure(running: Running, rate: int, *, gateway: bool) -> list[float]:
@@ -63,7 +94,7 @@ async def _measure(running: Running, rate: int, *, gateway: bool) -> list[float]
         reader = asyncio.create_task(read())
         await ready.wait()
         async with Publisher.open(writing, tokens, DATASET, f"latency-{rate}-{gateway}") as publisher:
-            await _send(rate, lambda due_ns: publisher.publish(_due(due_ns)))
+            await _send(rate, lambda due_ns: publisher.publish(due(_TEMPLATE, due_ns)))
         await _until_all(delays, rate)
         reader.cancel()
     return delays
@@ -81,7 +112,7 @@ async def _jetstream(running: Running, rate: int) -> list[float]:
             delays.append((time.time_ns() - due_ns) / 1e6)
 
         async def publish(due_ns: int) -> None:
-            task = asyncio.create_task(jetstream.publish("bare", encode_payload([_due(due_ns)]), timeout=30))
+            task = asyncio.create_task(jetstream.publish("bare", encode_payload([due(_TEMPLATE, due_ns)]), timeout=30))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
@@ -92,12 +123,6 @@ async def _jetstream(running: Running, rate: int) -> list[float]:
         finally:
             await jetstream.delete_stream("BARE")
     return delays
-
-
-def _due(due_ns: int) -> Batch:
-    """Return a batch that tells when it was due: other columns are always the same, as making them takes time."""
-    times = due_ns + np.arange(_ROWS)
-    return Batch(_TEMPLATE.kind, _ROWS, {**_TEMPLATE.columns, "ts_event": times, "ts_recv": times})
 
 
 async def _send(rate: int, send: Callable[[int], Awaitable[object]]) -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from marketdata import publisher as publisher_module
 from marketdata.errors import ApiError
+from marketdata.publisher import AckLevel
 from mda.tape.connection import connect
+from mda.tape.tape import Retention, Tape
 from tests.client.services import Connection, Services, connected
 from tests.tape.helpers import eventually, new_name, quotes, rows_on_tape, running, trades
 
@@ -214,3 +216,46 @@ async def test_a_server_that_does_not_open_is_tried_again(
         await asyncio.to_thread(services.start, "ingestion")
         await asyncio.wait_for(publishing, 20)
     assert await _on_tape(services, dataset) == [1]
+
+
+async def test_accepted_batches_that_a_kill_loses_are_sent_again(services: Services, connection: Connection) -> None:
+    dataset = await _dataset(connection)
+    async with connection.publisher(dataset, "p", ack_level=AckLevel.ACCEPTED) as publisher:
+        await publisher.publish(trades(0, 10))
+        await publisher.flush()
+        services.nats.pause()
+        try:
+            for number in range(1, 30):
+                await publisher.publish(trades(number * 10, 10))
+            await eventually(lambda: publisher.acknowledged_rows > 10)  # while nothing can be written
+            await asyncio.to_thread(services.kill, "ingestion")
+        finally:
+            services.nats.resume()
+        await asyncio.to_thread(services.start, "ingestion")
+        await publisher.publish(trades(300, 10))
+        await publisher.flush()
+        assert publisher.acknowledged_rows == 310
+    async with connection.publisher(dataset, "p") as durable:  # opens once all of it is written, or fenced off
+        assert durable.last_number >= 1
+    rows = await _on_tape(services, dataset)
+    assert rows == list(range(len(rows)))
+    assert len(rows) >= 300
+
+
+async def test_a_tape_that_lost_what_it_acknowledged_is_told(services: Services, connection: Connection) -> None:
+    dataset = await _dataset(connection)
+    async with connect(services.nats.url, None, "tests") as client:
+        with pytest.raises(ApiError) as caught:
+            async with connection.publisher(dataset, "p") as publisher:
+                for number in range(5):
+                    await publisher.publish(trades(number))
+                await publisher.flush()
+                tape = Tape(client, dataset)
+                await client.jetstream().delete_stream(tape._log.stream)
+                await tape.create(Retention(1 << 24, 1))
+                await asyncio.to_thread(services.kill, "ingestion")
+                await asyncio.to_thread(services.start, "ingestion")
+                await publisher.publish(trades(5))
+                await publisher.flush()
+    assert caught.value.code is grpc.StatusCode.DATA_LOSS
+    assert "from 1 on" in caught.value.message

@@ -11,13 +11,14 @@ from nats.aio.client import Client
 
 from marketdata.columns import Batch, from_message
 from marketdata.query.v1.query_service_pb2 import SubscribeRequest, SubscribeResponse
+from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from marketdata.wire import parse
 from mda.ingestion.appender import Appender
 from mda.query.hub import Hub
 from mda.query.opening import start_subscription
 from mda.query.subscription import Subscription
-from mda.tape.payload import encode_payload
+from mda.tape.payload import encode_gaps, encode_payload
 from mda.tape.tape import Entry, InstrumentLog, Retention, Tape
 from tests.tape.helpers import eventually, new_name, rows_of, running
 
@@ -49,10 +50,10 @@ class Feed:
         self._version = await self._instruments.append(added, directory)
         self._symbols += symbols
 
-    async def write(self, *batches: Batch) -> int:
+    async def write(self, *batches: Batch, gaps: Sequence[Gap] = ()) -> int:
         """Append an entry; return its place."""
         self._number += 1
-        entry = Entry(self._number, self._number, self._version, encode_payload(batches))
+        entry = Entry(self._number, self._number, self._version, encode_gaps(gaps) + encode_payload(batches))
         return await self._appender.append(entry)
 
 

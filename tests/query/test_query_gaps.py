@@ -34,8 +34,6 @@ def test_pages_come_newest_first_and_new_gaps_do_not_shift_them() -> None:
     gaps.add(11, gaps_of(4))
     page, _ = gaps.page(open_only=False, page_size=9, page_token=token)
     assert [gap.first_sequence for gap in page] == [2, 1]
-    assert [gap.first_sequence for gap in gaps.at(7)] == [1, 2]
-    assert gaps.at(8) == []
 
 
 def test_closed_ones_can_be_left_out() -> None:
@@ -56,3 +54,68 @@ def test_a_token_that_is_none_is_refused() -> None:
     with pytest.raises(MarketDataError) as caught:
         Gaps().page(open_only=False, page_size=1, page_token="rubbish!")
     assert caught.value.reason_name == "INVALID_FIELD"
+
+
+def of_rows(state: Gap.State, first: int, producer: str = "p") -> Gap:
+    return Gap(producer=producer, cause=Gap.CAUSE_SEQUENCE, state=state, first_sequence=first, last_sequence=first)
+
+
+OPEN, CLOSED = Gap.STATE_OPEN, Gap.STATE_CLOSED
+DAMAGE = Gap(cause=Gap.CAUSE_TAPE_DAMAGED, state=OPEN)
+
+
+def listed(gaps: Gaps, *, open_only: bool) -> list[tuple[Gap.State, int, str]]:
+    page, _ = gaps.page(open_only=open_only, page_size=0, page_token="")
+    return [(gap.state, gap.first_sequence, gap.producer) for gap in page]
+
+
+def test_one_that_has_closed_is_there_twice_and_is_open_no_more() -> None:
+    gaps = Gaps()
+    gaps.add(1, [of_rows(OPEN, 1), of_rows(OPEN, 1, "q"), of_rows(OPEN, 5), DAMAGE, DAMAGE])
+    gaps.add(4, [of_rows(CLOSED, 1)])
+    assert listed(gaps, open_only=True) == [(OPEN, 0, ""), (OPEN, 0, ""), (OPEN, 5, "p"), (OPEN, 1, "q")]
+    assert listed(gaps, open_only=False) == [(CLOSED, 1, "p"), *listed(gaps, open_only=True), (OPEN, 1, "p")]
+    assert gaps.open_count == 4
+
+
+def test_damage_is_found_by_its_place() -> None:
+    gaps = Gaps()
+    gaps.add(7, [DAMAGE, of_rows(OPEN, 1)])
+    gaps.add(9, [of_rows(OPEN, 2)])
+    assert gaps.damage_at(7) == [DAMAGE]
+    assert gaps.damage_at(9) == gaps.damage_at(8) == []
+
+
+def test_what_is_open_stays_however_much_comes_after_it() -> None:
+    gaps = Gaps()
+    gaps.add(1, [of_rows(OPEN, 1)])
+    for number in range(2, 7_000):
+        gaps.add(number, [of_rows(OPEN, number), of_rows(CLOSED, number)])
+    assert listed(gaps, open_only=True) == [(OPEN, 1, "p")]
+    last, _ = gaps.page(open_only=False, page_size=20_000, page_token="")
+    assert (len(last), last[-1].first_sequence) == (10_001, 1)
+    gaps.add(9_000, [of_rows(OPEN, number) for number in range(20_000, 40_000)])
+    assert gaps.open_count == 10_000
+
+
+def test_what_is_kept_is_bounded_and_can_be_restored() -> None:
+    gaps = Gaps()
+    gaps.add(1, [of_rows(OPEN, 1), DAMAGE, of_rows(OPEN, 2), of_rows(CLOSED, 2)])
+    gaps.add(2, [of_rows(state, number) for number in range(3, 2_000) for state in (OPEN, CLOSED)])
+    again = Gaps()
+    again.restore(2, gaps.kept())
+    assert len(gaps.kept()) == 1_002
+    assert listed(again, open_only=True) == listed(gaps, open_only=True) == [(OPEN, 0, ""), (OPEN, 1, "p")]
+    assert listed(again, open_only=False)[:1_000] == listed(gaps, open_only=False)[:1_000]
+    assert again.damage_at(2) == again.damage_at(1) == []
+    gaps.add(3, [of_rows(OPEN, number) for number in range(5_000, 8_000)])
+    assert len(gaps.kept()) == 1_000
+
+
+def test_what_a_tape_has_lost_is_not_noted_any_more_but_for_damage() -> None:
+    gaps = Gaps()
+    gaps.add(1, [of_rows(OPEN, 1), of_rows(OPEN, 2)])
+    gaps.add(2, [of_rows(CLOSED, 1), of_rows(OPEN, 3), DAMAGE])
+    gaps.go_back(1)
+    assert listed(gaps, open_only=False) == [(OPEN, 0, ""), (OPEN, 2, "p"), (OPEN, 1, "p")]
+    assert gaps.open_count == 3

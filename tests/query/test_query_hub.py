@@ -18,7 +18,7 @@ from mda.query import hubs as hubs_module
 from mda.query.hub import Hub
 from mda.query.hubs import Hubs
 from mda.runtime.tasks import background_tasks
-from mda.tape.checkpoint import Checkpoints
+from mda.tape.checkpoint import Checkpoint, Checkpoints
 from mda.tape.log import Log
 from tests.query.feeding import Feed, make_feed, opened
 from tests.tape.helpers import eventually, new_name, quotes, rows_of, running, trades
@@ -39,7 +39,7 @@ def _latest(hub: Hub, kind: Kind = Kind.TRADE) -> list[int]:
 
 
 async def _newest_checkpoint(feed: Feed, hub: Hub) -> int:
-    return (await Checkpoints(feed.client, feed.dataset).newest(hub.epoch))[0]
+    return (await Checkpoints(feed.client, feed.dataset).newest(hub.epoch)).sequence
 
 
 async def _checkpointed(feed: Feed, hub: Hub, sequence: int) -> None:
@@ -117,7 +117,7 @@ async def test_a_checkpoint_of_another_epoch_is_not_used(client: Client) -> None
     await feed.write(trades(1))
     checkpoints = Checkpoints(client, feed.dataset)
     await checkpoints.create(1)
-    await checkpoints.write(12345, 1, [trades(99)])
+    await checkpoints.write(12345, Checkpoint(1, [trades(99)]))
     async with opened(feed) as hub:
         assert _latest(hub) == [1]
 
@@ -129,7 +129,7 @@ async def test_a_checkpoint_of_places_that_the_tape_lost_is_not_used(client: Cli
     assert bounds is not None
     checkpoints = Checkpoints(client, feed.dataset)
     await checkpoints.create(1)
-    await checkpoints.write(bounds.epoch, 5, [trades(99)])
+    await checkpoints.write(bounds.epoch, Checkpoint(5, [trades(99)]))
     async with opened(feed) as hub:
         assert (hub.head, _latest(hub)) == (1, [1])
         await feed.write(trades(2))
@@ -387,3 +387,18 @@ async def test_a_cursor_knows_the_entry_that_it_stands_after(client: Client) -> 
             assert await hub.place(Cursor(hub.epoch, 1, entry.mark).encode(feed.dataset, b""), "cursor") == 1
             error = await _refused(hub, Cursor(hub.epoch, 1, entry.mark ^ 1).encode(feed.dataset, b""))
             assert error.reason_name == "CURSOR_OUT_OF_RANGE"
+
+
+async def test_a_defect_in_following_ends_the_hub(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = await make_feed(client)
+    hub = Hub(client, feed.dataset, 1 << 20)
+    await hub.open()
+
+    async def fail(_stored: Any) -> None:
+        raise AssertionError("a defect")
+
+    monkeypatch.setattr(hub, "_take", fail)
+    running_hub = asyncio.create_task(hub.run())
+    await feed.write(trades(1))
+    with pytest.raises(AssertionError, match="a defect"):
+        await asyncio.wait_for(running_hub, 5)

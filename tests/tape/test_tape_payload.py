@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from marketdata.columns import COLUMNS, Batch, Kind, make_batch
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
-from mda.tape.payload import decode_payload, encode_payload, encode_snapshot, merge_neighbours
+from marketdata.v1.gap_pb2 import Gap
+from mda.tape.payload import (
+    decode_payload,
+    encode_gaps,
+    encode_payload,
+    encode_snapshot,
+    merge_neighbours,
+    split_payload,
+)
 from tests.tape.helpers import quotes, rows_of, trades
 
 
@@ -92,3 +100,25 @@ def test_a_snapshot_is_no_row_of_the_stream() -> None:
 def test_columns_are_not_copied_when_read() -> None:
     (batch,) = decode_payload(encode_payload([trades(1, 2)]))
     assert all(not values.flags.owndata and not values.flags.writeable for values in batch.columns.values())
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(batches(), max_size=3), st.integers(0, 3))
+def test_gaps_stand_before_the_rows_and_come_apart_again(written: list[Batch], count: int) -> None:
+    gaps = [Gap(producer="p" * 200, cause=Gap.CAUSE_SEQUENCE, first_sequence=number) for number in range(count)]
+    rows = encode_payload(written)
+    payload = encode_gaps(gaps) + rows
+    assert split_payload(payload) == (gaps, rows)
+    assert _rows(decode_payload(payload)) == _rows(written)
+    message = SubscribeResponse.FromString(payload)
+    assert (list(message.gaps), len(message.batches)) == (gaps, len(decode_payload(rows)))
+
+
+def test_a_payload_without_gaps_is_not_copied() -> None:
+    payload = encode_payload([trades(1)])
+    assert split_payload(payload)[1] is payload
+
+
+def test_gaps_and_rows_in_another_order_are_read_too() -> None:
+    payload = encode_gaps([Gap()]) + encode_payload([trades(1)]) + encode_gaps([Gap()]) + encode_payload([trades(2)])
+    assert rows_of(decode_payload(payload)) == [1, 2]

@@ -11,9 +11,10 @@ from nats.aio.client import Client
 from opentelemetry import trace
 
 from marketdata.columns import Kind
+from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.instruments import Directory
-from mda.tape.checkpoint import Checkpoints
+from mda.tape.checkpoint import Checkpoint, Checkpoints
 from mda.tape.log import WrongPlaceError
 from mda.tape.payload import encode_payload
 from mda.tape.tape import Entry, InstrumentLog, Retention, Tape, list_datasets
@@ -188,16 +189,19 @@ async def test_the_newest_checkpoint_of_an_epoch_counts(client: Client) -> None:
     checkpoints = Checkpoints(client, new_name("A.B"))
     await checkpoints.create(1)
     await checkpoints.create(1)
-    assert await checkpoints.newest(5) == (0, [])
-    await checkpoints.write(5, 10, [trades(1, 3), quotes(1, 2)])
-    await checkpoints.write(5, 12, [trades(4, 3), quotes(3, 2)])
-    sequence, batches = await checkpoints.newest(5)
+    assert await checkpoints.newest(5) == Checkpoint()
+    gaps = [Gap(producer="p", first_sequence=3, last_sequence=4)]
+    await checkpoints.write(5, Checkpoint(10, [trades(1, 3), quotes(1, 2)]))
+    await checkpoints.write(5, Checkpoint(12, [trades(4, 3), quotes(3, 2)], gaps))
+    found = await checkpoints.newest(5)
+    sequence, batches = found.sequence, found.batches
+    assert found.gaps == gaps
     assert sequence == 12
     assert [batch.kind for batch in batches] == [Kind.TRADE, Kind.QUOTE]
     assert rows_of(batches) == [4, 5, 6, 3, 4]
-    assert await checkpoints.newest(6) == (0, [])
-    await checkpoints.write(6, 1, [])
-    assert await checkpoints.newest(6) == (1, [])
+    assert await checkpoints.newest(6) == Checkpoint()
+    await checkpoints.write(6, Checkpoint(1))
+    assert await checkpoints.newest(6) == Checkpoint(1, [], [])
 
 
 async def test_rows_on_tape_reads_all_pages(client: Client) -> None:

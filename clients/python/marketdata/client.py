@@ -14,7 +14,7 @@ from marketdata.digest import Digest
 from marketdata.errors import api_error
 from marketdata.ingestion.v1.ingestion_service_pb2 import ListInstrumentsRequest, PutInstrumentsRequest
 from marketdata.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
-from marketdata.publisher import Publisher
+from marketdata.publisher import AckLevel, Publisher
 from marketdata.query.v1.query_service_pb2 import GetDigestRequest
 from marketdata.query.v1.query_service_pb2_grpc import QueryServiceStub
 from marketdata.subscriber import Start, Subscriber
@@ -108,8 +108,10 @@ class Client:
         return await self._tokens.token()
 
     @asynccontextmanager
-    async def publisher(self, dataset: str, producer: str) -> AsyncGenerator[Publisher]:
-        """Open a publisher; at the end, wait until all it was given is durable.
+    async def publisher(
+        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE
+    ) -> AsyncGenerator[Publisher]:
+        """Open a publisher; at the end, wait until all it was given is acknowledged.
 
         Parameters
         ----------
@@ -118,8 +120,12 @@ class Client:
         producer
             A name of its own in the dataset. One that was used before goes on from where
             it stands.
+        ack_level
+            How safe a batch must be before it is acknowledged: DURABLE, or ACCEPTED, where
+            what was acknowledged a moment before the server is killed may be lost.
         """
-        async with Publisher.open(self._channel, self._tokens, dataset, producer) as publisher:
+        opened = Publisher.open(self._channel, self._tokens, dataset, producer, ack_level=ack_level)
+        async with opened as publisher:
             yield publisher
 
     def subscribe(self, dataset: str, symbols: Sequence[str] | None = None, start: Start | None = None) -> Subscriber:

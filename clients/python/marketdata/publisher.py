@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final, Self
 
 import grpc
@@ -15,6 +16,7 @@ from marketdata.backoff import Backoff
 from marketdata.codec import Encoded, encode, field_tag, varint
 from marketdata.columns import Batch
 from marketdata.errors import ApiError, api_error
+from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
 from marketdata.tokens import TokenSource
 
@@ -26,8 +28,24 @@ _ROWS: Final = field_tag(NumberedBatch, "batch")
 _OPEN_TIMEOUT_S: Final = 10.0
 _JOINED_BYTES: Final = 512 * 1024
 """Batches that wait are sent in messages of up to so many bytes."""
+_ACCEPTED_ROWS: Final = 1 << 19
+"""Of so many of the newest accepted rows a copy is kept: more than the server may hold in memory."""
+_IN_FLIGHT: Final = 4
+_WORTH_BYTES: Final = 64 * 1024
+"""While so many messages wait for their acknowledgement, another is sent from so many bytes on only: small
+batches that come fast are joined, which costs everybody less."""
 _TURN_BYTES: Final = 64 * 1024
 """A producer in a tight loop lets the sender have its turn after so many bytes."""
+
+
+class AckLevel(IntEnum):
+    """How safe a batch is when it is acknowledged; the values are those of the proto's `AckLevel`."""
+
+    ACCEPTED = ingestion_service_pb2.ACK_LEVEL_ACCEPTED
+    DURABLE = ingestion_service_pb2.ACK_LEVEL_DURABLE
+
+
+_LEVELS: Final = {level: ingestion_service_pb2.AckLevel.Name(level) for level in AckLevel}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +72,36 @@ class Publisher:
         Batches that were on the tape already when they came.
     flagged_rows
         Rows that were kept with a verdict.
+    quarantined_rows
+        Rows that were set aside.
     """
 
     def __init__(
-        self, channel: grpc.aio.Channel, tokens: TokenSource, dataset: str, producer: str, max_rows: int
+        self,
+        channel: grpc.aio.Channel,
+        tokens: TokenSource,
+        dataset: str,
+        producer: str,
+        max_rows: int,
+        ack_level: AckLevel,
     ) -> None:
         self._channel = channel
         self._tokens = tokens
         self._dataset = dataset
         self._producer = producer
         self._max_rows = max_rows
+        self._ack_level = ack_level
         self._sent: deque[_Numbered] = deque()  # not acknowledged yet
         self._unsent: deque[_Numbered] = deque()
+        self._accepted: deque[_Numbered] = deque()  # acknowledged, and perhaps not durable yet
+        self._accepted_rows = 0
         self._rows = 0
         self._turn_bytes = 0
+        self._unsent_bytes = 0
+        self._in_flight: deque[int] = deque()  # the last number of each message that is not acknowledged
         self._last_number = 0
         self._acknowledged_number = 0
+        self._counted_number = 0  # up to here batches are counted, although they may be sent again
         self._failure: Exception | None = None
         self._opened = asyncio.Event()
         self._work = asyncio.Event()  # set while there is something to send
@@ -78,6 +110,7 @@ class Publisher:
         self.acknowledged_rows = 0
         self.duplicate_batches = 0
         self.flagged_rows = 0
+        self.quarantined_rows = 0
 
     @classmethod
     @asynccontextmanager
@@ -89,8 +122,9 @@ class Publisher:
         producer: str,
         *,
         max_rows: int = 1 << 18,
+        ack_level: AckLevel = AckLevel.DURABLE,
     ) -> AsyncGenerator[Self]:
-        """Open a publisher; at the end, wait until all it was given is durable.
+        """Open a publisher; at the end, wait until all it was given is acknowledged.
 
         Parameters
         ----------
@@ -100,8 +134,10 @@ class Publisher:
             As in `Client.publisher`.
         max_rows
             How many rows may wait for their acknowledgement before `publish` waits.
+        ack_level
+            How safe a batch must be before it is acknowledged, and forgotten here.
         """
-        publisher = cls(channel, tokens, dataset, producer, max_rows)
+        publisher = cls(channel, tokens, dataset, producer, max_rows, ack_level)
         runner = asyncio.create_task(publisher._run())
         try:
             await publisher._until(publisher._opened)
@@ -131,6 +167,7 @@ class Publisher:
         number = self._last_number + 1
         item = _numbered(number, batch)
         self._unsent.append(item)
+        self._unsent_bytes += len(item.message)
         self._turn_bytes += len(item.message)
         self._rows += batch.rows
         self._last_number = number
@@ -156,7 +193,7 @@ class Publisher:
         """Set the events as the queues are; all of them after a failure, so that nobody waits."""
         failed = self._failure is not None
         for event, state in (
-            (self._work, bool(self._unsent)),
+            (self._work, self._is_worth_a_message()),
             (self._room, self._rows < self._max_rows),
             (self._idle, not self._sent and not self._unsent),
         ):
@@ -215,7 +252,9 @@ class Publisher:
             call.cancel()
 
     def _open_message(self) -> bytes:
-        opening = PublishRequest.Open(dataset=self._dataset, producer=self._producer)
+        opening = PublishRequest.Open(
+            dataset=self._dataset, producer=self._producer, ack_level=_LEVELS[self._ack_level]
+        )
         return PublishRequest(open=opening).SerializeToString()
 
     def _take_opened(self, last_number: int) -> None:
@@ -223,38 +262,49 @@ class Publisher:
         if not self._opened.is_set():
             self._last_number = last_number
             self._opened.set()
-        elif last_number < self._acknowledged_number:
+        self._acknowledge(last_number)
+        again = [item for item in (*self._accepted, *self._sent) if item.number > last_number]
+        if last_number < self._acknowledged_number and (not again or again[0].number > last_number + 1):
             raise ApiError(
                 grpc.StatusCode.DATA_LOSS,
-                f"the tape has lost batches {last_number + 1} to {self._acknowledged_number}, acknowledged before",
+                f"the tape has lost batches from {last_number + 1} on, which it had acknowledged",
                 "",
                 {},
             )
-        self._acknowledge(last_number)
-        self._unsent.extendleft(reversed(self._sent))
+        self._counted_number = self._acknowledged_number if self._ack_level is AckLevel.ACCEPTED else 0
+        self._unsent.extendleft(reversed(again))
+        self._unsent_bytes = sum(len(item.message) for item in self._unsent)
+        self._in_flight.clear()
+        self._accepted.clear()
+        self._accepted_rows = 0
         self._sent.clear()
         self._update()
 
     async def _send(self, call: Any) -> None:
         while True:
             await self._work.wait()
-            while self._unsent:
+            while self._is_worth_a_message():
                 await call.write(self._next_message())
             self._update()
 
+    def _is_worth_a_message(self) -> bool:
+        """Return whether what waits is to be sent now, or is better joined by more of it."""
+        enough = len(self._in_flight) < _IN_FLIGHT or self._unsent_bytes >= _WORTH_BYTES
+        return bool(self._unsent) and enough
+
     def _next_message(self) -> bytes:
         """Return the next batches that wait as one message."""
-        first = self._unsent.popleft()
-        self._sent.append(first)
-        size = len(first.message)
-        if not self._unsent or size + len(self._unsent[0].message) > _JOINED_BYTES:
-            return first.message
-        parts = [memoryview(first.message)[first.start :]]
+        items = [self._unsent.popleft()]
+        size = len(items[0].message)
         while self._unsent and size + len(self._unsent[0].message) <= _JOINED_BYTES:
-            item = self._unsent.popleft()
-            self._sent.append(item)
-            size += len(item.message)
-            parts.append(memoryview(item.message)[item.start :])
+            items.append(self._unsent.popleft())
+            size += len(items[-1].message)
+        self._sent += items
+        self._unsent_bytes -= size
+        self._in_flight.append(items[-1].number)
+        if len(items) == 1:
+            return items[0].message
+        parts = [memoryview(item.message)[item.start :] for item in items]
         return b"".join((_BATCHES, varint(sum(map(len, parts))), *parts))
 
     async def _take_acks(self, call: Any) -> None:
@@ -262,19 +312,33 @@ class Publisher:
             for ack in response.acks.acks:
                 self._acknowledge(ack.number, duplicate=ack.duplicate)
                 self.flagged_rows += ack.flagged_rows
+                self.quarantined_rows += ack.quarantined_rows
             self._update()
         await _raise_status(call)
 
     def _acknowledge(self, number: int, *, duplicate: bool = False) -> None:
         """Forget batches up to a number: they are durable."""
-        self._acknowledged_number = max(self._acknowledged_number, number)
+        while self._in_flight and self._in_flight[0] <= number:
+            self._in_flight.popleft()
         while self._sent and self._sent[0].number <= number:
             item = self._sent.popleft()
+            if self._ack_level is AckLevel.ACCEPTED:
+                self._keep(item)
+            if item.number <= self._counted_number:
+                continue  # accepted before, and sent again
             self._rows -= item.rows
             if duplicate:
                 self.duplicate_batches += 1
             else:
                 self.acknowledged_rows += item.rows
+        self._acknowledged_number = max(self._acknowledged_number, number)
+
+    def _keep(self, item: _Numbered) -> None:
+        """Keep a batch that was accepted: it may have to be sent again, if the server is killed."""
+        self._accepted.append(item)
+        self._accepted_rows += item.rows
+        while self._accepted_rows - self._accepted[0].rows > _ACCEPTED_ROWS:
+            self._accepted_rows -= self._accepted.popleft().rows
 
 
 def _numbered(number: int, batch: Batch) -> _Numbered:

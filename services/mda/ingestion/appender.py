@@ -47,6 +47,8 @@ class Appender:
     ----------
     last_number
         The number of the producer's newest batch on the tape; 0 if there is none.
+    numbering
+        What the tape told of its sequence numbers when it was opened.
     """
 
     def __init__(self, tape: Tape, producer: str) -> None:
@@ -55,6 +57,7 @@ class Appender:
         self._newest = _placed("", 0)
         self._patient = 0
         self.last_number = 0
+        self.numbering = ""
 
     async def open(self) -> None:
         """Look up where the producer stands, and claim the place after it by an entry without rows.
@@ -72,7 +75,8 @@ class Appender:
         while claims < _CLAIMS:
             newest = await self._tape.newest_of(self._producer)
             last = newest.entry.last_number if newest else 0
-            claim = Entry(last, last, newest.entry.instruments_version if newest else 0, b"")
+            numbering = newest.entry.numbering if newest else ""
+            claim = Entry(last, last, newest.entry.instruments_version if newest else 0, b"", numbering)
             link = claim.link(self._producer, newest.link.hash if newest else "", secrets.token_hex(8))
             try:
                 sequence = await self._tape.append(self._producer, claim, link, newest.sequence if newest else 0)
@@ -85,7 +89,7 @@ class Appender:
                 await asyncio.sleep(_PAUSE_S)
                 continue
             self._newest = _placed(link.hash, sequence)
-            self.last_number = last
+            self.last_number, self.numbering = last, numbering
             return
         raise self._fenced()
 

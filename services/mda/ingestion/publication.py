@@ -7,14 +7,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.v1.gap_pb2 import Gap
 from mda.ingestion.appender import Appender
 from mda.ingestion.commit import CommitQueue, Numbered
 from mda.ingestion.datasets import Dataset
 from mda.ingestion.judging import Prepared, judge, prepare
 from mda.ingestion.sideline import Sideline
 from mda.market.errors import MarketDataError
+from mda.market.numbering import Numbering, Numbers, row_numbers
 from mda.market.verdicts import Judged
+from mda.tape.payload import encode_gaps
 from mda.tape.tape import Entry
 
 _ENOUGH_ROWS: Final = 4_096
@@ -49,11 +54,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Batches that are judged and encoded; not `prepared` where they were on the tape before."""
+    """Batches that are judged and encoded; not `prepared` where they were on the tape before.
+
+    `sequences` are the sequence numbers of their rows, where the policy wants to know what is missing.
+    """
 
     numbers: list[int]
     rows: int
     prepared: Prepared | None
+    sequences: Numbers | None = None
 
     def outcomes(self, sequence: int) -> Iterator[Outcome]:
         """Yield what became of each batch, as of now."""
@@ -94,7 +103,9 @@ class Publication:
 
     def __init__(self, dataset: Dataset, producer: str, *, accepted: bool = False) -> None:
         self._dataset = dataset
+        self._producer = producer
         self._accepted = accepted
+        self._numbering: Numbering | None = None
         self._appender = Appender(dataset.tape, producer)
         self._sideline = Sideline(dataset.quarantine, producer)
         self._queue: CommitQueue[Numbered] = CommitQueue()
@@ -109,6 +120,7 @@ class Publication:
         """Look up where the producer stands; return the number of its last batch."""
         await self._appender.open()
         self._last_taken = self._appender.last_number
+        self._numbering = Numbering(self._producer, self._appender.numbering)
         await self._sideline.open(self._last_taken)
         return self._last_taken
 
@@ -190,7 +202,10 @@ class Publication:
         numbers, sizes = [item.number for item in items], [item.rows for item in items]
         self._last_flagged = numbers[-1]
         prepared = await prepare(self._sideline, numbers, sizes, parts)
-        await self._ready.put(_Group(numbers, sum(sizes), prepared))
+        # Those that are set aside, too: they have come.
+        wanted = self._dataset.directory.rules.contiguous
+        sequences = row_numbers([part.batch for part in parts]) if wanted else None
+        await self._ready.put(_Group(numbers, sum(sizes), prepared, sequences))
         return numbers[-1]
 
     async def _put_known(self, numbers: list[int]) -> None:
@@ -203,10 +218,10 @@ class Publication:
             while groups := await self._ready.take():
                 under_way = _UnderWay(groups, asyncio.create_task(self._append(groups)))
                 self._appends.add(under_way.append)
-                # Nobody is in a hurry for the next group now: let it grow, which is cheaper.
-                self._queue.want(_ENOUGH_ROWS)
                 if self._accepted:
                     await self._done.put(under_way.outcomes(0))
+                else:  # nobody is in a hurry for the next group now: let it grow, which is cheaper
+                    self._queue.want(_ENOUGH_ROWS)
                 await self._under_way.put(under_way)
         except Exception as error:  # whatever it is, `outcomes` ends with it
             failure = asyncio.get_running_loop().create_future()
@@ -239,10 +254,20 @@ class Publication:
         fresh = [(group, group.prepared) for group in groups if group.prepared is not None]
         if not fresh:
             return 0
-        payload = b"".join(prepared.payload for _, prepared in fresh)
+        gaps, numbering = self._number([group.sequences for group, _ in fresh if group.sequences is not None])
+        payload = b"".join([encode_gaps(gaps), *(prepared.payload for _, prepared in fresh)])
         version = self._dataset.directory.version
         first, last = fresh[0][0].numbers[0], fresh[-1][0].numbers[-1]
-        return await self._appender.append(Entry(first, last, version, payload))
+        return await self._appender.append(Entry(first, last, version, payload, numbering))
+
+    def _number(self, sequences: list[Numbers]) -> tuple[list[Gap], str]:
+        """Return the gaps that rows open and close, and what is known of the numbers after them."""
+        if not sequences:
+            self._numbering = None  # nobody wants to know (any more)
+            return [], ""
+        self._numbering = self._numbering or Numbering(self._producer)
+        gaps = self._numbering.take(np.concatenate(sequences), self._dataset.clock())
+        return gaps, self._numbering.text
 
 
 async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""A dataset's policy: what is done with rows that have a verdict."""
+"""A dataset's policy: what is done with rows that have a verdict, and what sequence numbers tell."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Rules:
         From which age on, and from how far ahead on, a row has a verdict; None for never.
     outlier_share
         How far a price may be from the one before it, as a share of that; None for any.
+    contiguous
+        Whether a hole in a producer's sequence numbers is a gap.
     """
 
     flagged: int
@@ -47,6 +49,7 @@ class Rules:
     stale_ns: int | None
     future_ns: int | None
     outlier_share: float | None
+    contiguous: bool = False
 
     @property
     def sought(self) -> int:
@@ -55,12 +58,13 @@ class Rules:
 
 
 def effective(policy: Policy) -> Policy:
-    """Return a policy with every action set."""
+    """Return a policy with every action and rule set."""
     result = Policy()
     result.CopyFrom(policy)
     for name, default in _DEFAULTS.items():
         if not getattr(policy, name):
             setattr(result, name, default)
+    result.sequence_rule = policy.sequence_rule or Policy.SEQUENCE_RULE_NONE
     return result
 
 
@@ -77,6 +81,7 @@ def make_rules(policy: Policy) -> Rules:
         stale_ns=_nanos(policy.stale_after) if policy.HasField("stale_after") else None,
         future_ns=_nanos(policy.future_after) if policy.HasField("future_after") else None,
         outlier_share=policy.outlier_basis_points / 10_000 if policy.outlier_basis_points else None,
+        contiguous=policy.sequence_rule == Policy.SEQUENCE_RULE_CONTIGUOUS,
     )
 
 

@@ -22,6 +22,8 @@ from mda.tape.payload import encode_payload
 _STEP_S: Final = 0.25
 _FOLD_ROWS: Final = 65_536
 """Rows are folded whenever so many have gathered, so that memory is bounded."""
+_MOST_GAPS: Final = 1_000
+"""Once so many gaps have gathered, they are sent, and the rows with them, even if more are to be folded."""
 
 
 def fold(batch: Batch) -> Batch:
@@ -77,6 +79,8 @@ class ConflatedSubscription(Subscription):
     def _next(self, entries: Sequence[ReadEntry]) -> bytes:
         for entry in entries:
             self._gather(entry)
+            if len(self._gaps) >= _MOST_GAPS:
+                return self._folded()
         if self.position < self.hub.head:
             return b""
         if self._seen_rows or self._gaps:

@@ -2,33 +2,80 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from marketdata.v1.gap_pb2 import Gap
 from mda.market.pages import decode_page, encode_page
 
 _MOST: Final = 10_000
+_MOST_KEPT: Final = 1_000
 _DEFAULT_PAGE: Final = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Noticed:
+    """A record of a gap, with its number among all, and the place of the entry that shows it."""
+
+    number: int
+    place: int
+    gap: Gap
+
+    @property
+    def key(self) -> Hashable:
+        """What it has in common with the record that closes it. Damage never closes: each is one of its own."""
+        gap = self.gap
+        by_number = gap.cause == Gap.CAUSE_SEQUENCE
+        return (gap.producer, gap.first_sequence, gap.last_sequence) if by_number else self.number
+
+
 class Gaps:
-    """The newest 10,000 gaps, in the order in which they were noticed."""
+    """The newest 10,000 records of gaps, in the order in which they were noticed, and as many that are open."""
 
     def __init__(self) -> None:
-        self._noticed: deque[tuple[int, int, Gap]] = deque(maxlen=_MOST)
+        self._newest: deque[_Noticed] = deque(maxlen=_MOST)
+        self._open: OrderedDict[Hashable, _Noticed] = OrderedDict()
+        self._damage: deque[_Noticed] = deque(maxlen=_MOST)
         self._count = 0
 
     def add(self, sequence: int, gaps: Sequence[Gap]) -> None:
         """Note the gaps that an entry shows."""
         for gap in gaps:
-            self._count += 1
-            self._noticed.append((self._count, sequence, gap))
+            noticed = self._notice(sequence, gap)
+            if gap.cause == Gap.CAUSE_TAPE_DAMAGED:
+                self._damage.append(noticed)
 
-    def at(self, sequence: int) -> list[Gap]:
-        """Return the gaps that an entry shows."""
-        return [gap for _, found, gap in self._noticed if found == sequence]
+    def restore(self, sequence: int, gaps: Iterable[Gap]) -> None:
+        """Note what `kept` gave as of a place on the tape, where nothing is noted yet."""
+        for gap in gaps:
+            self._notice(sequence, gap)
+
+    def kept(self) -> list[Gap]:
+        """Return what has to outlive a restart, oldest first: the newest 1,000 records, and as many that are open."""
+        some = {found.number: found for found in list(self._open.values())[-_MOST_KEPT:]}
+        some |= {found.number: found for found in list(self._newest)[-_MOST_KEPT:]}
+        return [some[number].gap for number in sorted(some)]
+
+    def go_back(self, sequence: int) -> None:
+        """Forget what entries after a place have told: the tape has lost them. Damage stays noted."""
+        records = [
+            found for found in self._all() if found.place <= sequence or found.gap.cause == Gap.CAUSE_TAPE_DAMAGED
+        ]
+        self._newest.clear()
+        self._open.clear()
+        for found in records:
+            self._keep(found)
+
+    def damage_at(self, sequence: int) -> list[Gap]:
+        """Return the damage that was noted of an entry."""
+        return [found.gap for found in self._damage if found.place == sequence]
+
+    @property
+    def open_count(self) -> int:
+        """How many gaps are open."""
+        return len(self._open)
 
     def page(self, *, open_only: bool, page_size: int, page_token: str) -> tuple[list[Gap], str]:
         """Return a page of gaps, newest first, and the token of the next; empty on the last one.
@@ -36,7 +83,7 @@ class Gaps:
         Parameters
         ----------
         open_only
-            Whether to leave out what tells that a gap closed.
+            Whether to give only those that are open still.
         page_size
             How many at the most; 0 for 1,000.
         page_token
@@ -48,10 +95,26 @@ class Gaps:
             INVALID_FIELD.
         """
         before = decode_page(page_token) or self._count + 1
-        wanted = [
-            (number, gap)
-            for number, _, gap in reversed(self._noticed)
-            if number < before and not (open_only and gap.state != Gap.STATE_OPEN)
-        ]
+        records = list(self._open.values()) if open_only else self._all()
+        wanted = [found for found in reversed(records) if found.number < before]
         page = wanted[: page_size or _DEFAULT_PAGE]
-        return [gap for _, gap in page], encode_page(page[-1][0]) if len(page) < len(wanted) else ""
+        return [found.gap for found in page], encode_page(page[-1].number) if len(page) < len(wanted) else ""
+
+    def _notice(self, sequence: int, gap: Gap) -> _Noticed:
+        self._count += 1
+        noticed = _Noticed(self._count, sequence, gap)
+        self._keep(noticed)
+        return noticed
+
+    def _keep(self, noticed: _Noticed) -> None:
+        self._newest.append(noticed)
+        self._open.pop(noticed.key, None)
+        if noticed.gap.state == Gap.STATE_OPEN:
+            self._open[noticed.key] = noticed
+            if len(self._open) > _MOST:
+                self._open.popitem(last=False)
+
+    def _all(self) -> list[_Noticed]:
+        """Return all records in their order: open ones that are older than the newest 10,000, then those."""
+        oldest = self._newest[0].number if self._newest else 0
+        return [*(found for found in self._open.values() if found.number < oldest), *self._newest]

@@ -24,9 +24,10 @@ from mda.market.instruments import Directory
 from mda.query.damage import Inspector, lost_entries
 from mda.query.gaps import Gaps
 from mda.query.latest import LatestRows, split
+from mda.query.notices import tell_gaps
 from mda.query.ring import ReadEntry, Ring, read_entry
-from mda.runtime.telemetry import BYTES, DAMAGE, LAG, ROWS
-from mda.tape.checkpoint import Checkpoints
+from mda.runtime.telemetry import BYTES, LAG, OPEN_GAPS, ROWS
+from mda.tape.checkpoint import Checkpoint, Checkpoints
 from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
 
 _CHECKPOINT_S: Final = 10.0
@@ -112,15 +113,16 @@ class Hub:
         epoch = (await self._bounds()).epoch
         await self._instruments.catch_up(self.directory)
         await self._checkpoints.create(1)
-        sequence, batches = await self._checkpoints.newest(epoch)
+        checkpoint = await self._checkpoints.newest(epoch)
         bounds = await self._bounds()
-        if sequence > bounds.last or epoch != bounds.epoch:  # of a tape that lost its newest entries
+        if checkpoint.sequence > bounds.last or epoch != bounds.epoch:  # of a tape that lost its newest entries
             self._note(bounds.last, [lost_entries(time.time_ns())])
-            sequence, batches = 0, []
-        for batch in batches:
+            checkpoint = Checkpoint()
+        for batch in checkpoint.batches:
             self.latest[batch.kind].update(batch)
+        self.gaps.restore(checkpoint.sequence, checkpoint.gaps)
         self.epoch = bounds.epoch
-        self.head = max(sequence, bounds.first - 1)
+        self.head = max(checkpoint.sequence, bounds.first - 1)
         self._checkpointed = self.head
         self._inspector = Inspector(self.head)
         self._goal = bounds.last
@@ -144,12 +146,16 @@ class Hub:
         """Follow the tape, for ever; from an earlier place, where it has lost its newest entries."""
         while True:
             following = asyncio.create_task(self._follow())
+            watching = asyncio.create_task(self._lost())
             try:
-                bounds = await self._lost()
+                await asyncio.wait({following, watching}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    await following  # it ends by a defect only, and so do we
+                self._go_back(await watching)
             finally:
                 following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-            self._go_back(bounds)
+                watching.cancel()
+                await asyncio.gather(following, watching, return_exceptions=True)
 
     async def _follow(self) -> None:
         async with aclosing(self._tape.follow(self.head)) as followed:
@@ -172,6 +178,7 @@ class Hub:
         self.epoch, self.head, self.newest = bounds.epoch, last, None
         self._ring = Ring(self._ring_bytes)
         self._inspector = Inspector(last)
+        self.gaps.go_back(last)
         gap = lost_entries(time.time_ns())
         self._note(last, [gap])
         for reader in self._readers:
@@ -186,6 +193,7 @@ class Hub:
             for reader in tuple(self._readers):
                 reader.tick(now)
             self._tell_sent()
+            OPEN_GAPS.labels(self.dataset).set(self.gaps.open_count)
             LAG.labels(self.dataset).set(max((self.head - reader.position for reader in self._readers), default=0))
             if now >= checkpoint_at:
                 checkpoint_at = now + _CHECKPOINT_S
@@ -303,9 +311,9 @@ class Hub:
         return entries[0].mark if entries else 0
 
     def _read(self, stored: StoredEntry, inspector: Inspector) -> ReadEntry:
-        """Return an entry of the tape with the gaps that it shows: to us when it came, or else now."""
-        gaps = inspector.inspect(stored)
-        return read_entry(stored, self.gaps.at(stored.sequence) or gaps)
+        """Return an entry of the tape with the damage that it shows: to us when it came, or else now."""
+        damage = inspector.inspect(stored)
+        return read_entry(stored, self.gaps.damage_at(stored.sequence) or damage)
 
     async def find_symbols(self, symbols: Sequence[str]) -> list[int | None]:
         """Return the id of each symbol, None where there is no such symbol."""
@@ -335,8 +343,8 @@ class Hub:
         with _TRACER.start_as_current_span("tape deliver", parent, trace.SpanKind.CONSUMER) as span:
             span.set_attribute("mda.dataset", self.dataset)
             span.set_attribute("mda.tape_sequence", stored.sequence)
-            entry = read_entry(stored, gaps := self._inspector.inspect(stored))
-            self._note(stored.sequence, gaps)
+            entry = read_entry(stored, self._inspector.inspect(stored))
+            self._note(stored.sequence, entry.gaps)
             for batch in entry.batches:
                 self.latest[batch.kind].update(batch)
             self._ring.append(entry)
@@ -345,27 +353,18 @@ class Hub:
 
     def _note(self, sequence: int, gaps: Sequence[Gap]) -> None:
         self.gaps.add(sequence, gaps)
-        for gap in gaps:
-            DAMAGE.labels(self.dataset).inc()
-            _LOG.error(
-                "the tape is damaged",
-                dataset=self.dataset,
-                tape_sequence=sequence,
-                producer=gap.producer,
-                first_number=gap.first_sequence,
-                last_number=gap.last_sequence,
-            )
+        tell_gaps(self.dataset, sequence, gaps)
 
     async def _checkpoint(self) -> None:
         if self.head == self._checkpointed or not self._ready.is_set():
             return
-        sequence = self.head
+        sequence, gaps = self.head, self.gaps.kept()
         batches: list[Batch] = []
         for rows in self.latest.values():
             latest = rows.take(None)
             batches += split(latest) if latest is not None else []
         try:
-            await self._checkpoints.write(self.epoch, sequence, batches)
+            await self._checkpoints.write(self.epoch, Checkpoint(sequence, batches, gaps))
         except MarketDataError as error:
             _LOG.warning("no checkpoint", dataset=self.dataset, problem=error.message)
             return

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketdata.columns import Batch
-from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1.gap_pb2 import Gap
 from mda.query.selection import Selection
-from mda.tape.payload import decode_payload, encode_payload
+from mda.tape.payload import decode_payload, encode_gaps, encode_payload, split_payload
 from mda.tape.tape import StoredEntry
 
 _HOT_ENTRIES: Final = 64
@@ -50,7 +49,7 @@ class ReadEntry:
     sequence
         Its place on the tape.
     payload
-        Its bytes.
+        The bytes of its batches.
     time_ns
         When the tape took it, in nanoseconds since the epoch.
     mark
@@ -107,7 +106,7 @@ class ReadEntry:
         if piece is None:
             piece = self._made[selection] = self._columns(selection)
             if self.gaps:
-                piece.data = SubscribeResponse(gaps=self.gaps).SerializeToString() + piece.data
+                piece.data = encode_gaps(self.gaps) + piece.data
         return piece
 
     def _columns(self, selection: Selection) -> Piece:
@@ -117,10 +116,18 @@ class ReadEntry:
         return Piece(encode_payload(batches), sum(batch.rows for batch in batches))
 
 
-def read_entry(stored: StoredEntry, gaps: Sequence[Gap] = ()) -> ReadEntry:
-    """Return a stored entry as readers use it; without rows, where it is damaged."""
-    payload = stored.entry.payload if not gaps or stored.intact else b""
-    return ReadEntry(stored.sequence, payload, stored.time_ns, stored.mark, gaps)
+def read_entry(stored: StoredEntry, damage: Sequence[Gap] = ()) -> ReadEntry:
+    """Return a stored entry as readers use it, with the gaps that it tells of; without both, where it is damaged.
+
+    Parameters
+    ----------
+    stored
+        The entry.
+    damage
+        The gaps that were found when it was read.
+    """
+    told, payload = split_payload(stored.entry.payload if not damage or stored.intact else b"")
+    return ReadEntry(stored.sequence, payload, stored.time_ns, stored.mark, [*damage, *told])
 
 
 class Ring:

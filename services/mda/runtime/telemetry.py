@@ -24,6 +24,7 @@ OPEN_STREAMS: Final = Gauge("mda_grpc_open_streams", "Streams that are open.", [
 ROWS: Final = Counter("mda_rows_total", "Rows that came in or went out.", ["direction", "dataset"])
 BYTES: Final = Counter("mda_row_bytes_total", "Bytes of rows that came in or went out.", ["direction", "dataset"])
 DAMAGE: Final = Counter("mda_tape_damage_total", "Places where a tape is damaged.", ["dataset"])
+OPEN_GAPS: Final = Gauge("mda_open_gaps", "Gaps that are open.", ["dataset"])
 LAG: Final = Gauge("mda_stream_lag_entries", "Tape entries that the slowest open stream has yet to send.", ["dataset"])
 
 

@@ -36,7 +36,7 @@ class Link:
     hash: str
 
 
-def make_link(producer: str, previous: str, facts: Iterable[int], payload: bytes, salt: str = "") -> Link:
+def make_link(producer: str, previous: str, facts: Iterable[int | str], payload: bytes, salt: str = "") -> Link:
     """Return the link of a producer's next entry.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Checkpoints: the latest rows of a dataset at a place on its tape.
+"""Checkpoints: the latest rows and the gaps of a dataset at a place on its tape.
 
 A query replica that starts takes the newest one and reads the tape from there on. Losing
 one costs time, never rows.
@@ -7,16 +7,37 @@ one costs time, never rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
 
 from marketdata.columns import Batch
+from marketdata.v1.gap_pb2 import Gap
 from mda.tape.log import Log
-from mda.tape.payload import decode_payload, encode_payload
+from mda.tape.payload import decode_payload, encode_gaps, encode_payload, split_payload
 
 _EPOCH: Final = "Mda-Epoch"
 _SEQUENCE: Final = "Mda-Sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What was known at a place.
+
+    Attributes
+    ----------
+    sequence
+        The place; 0 for the beginning.
+    batches
+        The latest rows.
+    gaps
+        The gaps that were noticed, oldest first.
+    """
+
+    sequence: int = 0
+    batches: Sequence[Batch] = ()
+    gaps: Sequence[Gap] = ()
 
 
 class Checkpoints:
@@ -31,17 +52,16 @@ class Checkpoints:
         """Make the log, if it is not there."""
         await self._log.create(max_bytes=64 << 20, replicas=replicas, keep_s=7 * 86_400)
 
-    async def newest(self, epoch: int) -> tuple[int, list[Batch]]:
-        """Return the newest checkpoint of a tape: its place, and the latest rows there.
-
-        Place 0 and no rows, where there is none of that epoch.
-        """
+    async def newest(self, epoch: int) -> Checkpoint:
+        """Return the newest checkpoint of a tape; that of its beginning, where there is none of that epoch."""
         record = await self._log.last(self._subject)
         if record is None or record.headers.get(_EPOCH) != str(epoch):
-            return 0, []
-        return int(record.headers[_SEQUENCE]), decode_payload(record.data)
+            return Checkpoint()
+        gaps, rows = split_payload(record.data)
+        return Checkpoint(int(record.headers[_SEQUENCE]), decode_payload(rows), gaps)
 
-    async def write(self, epoch: int, sequence: int, batches: Sequence[Batch]) -> None:
+    async def write(self, epoch: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint. Replicas may write at the same time: each one is true."""
-        headers = {_EPOCH: str(epoch), _SEQUENCE: str(sequence)}
-        await self._log.append(self._subject, encode_payload(batches), headers, None)
+        headers = {_EPOCH: str(epoch), _SEQUENCE: str(checkpoint.sequence)}
+        data = encode_gaps(checkpoint.gaps) + encode_payload(checkpoint.batches)
+        await self._log.append(self._subject, data, headers, None)

@@ -21,6 +21,7 @@ _STREAM_PREFIX: Final = "TAPE_"
 _FIRST: Final = "Mda-First"
 _LAST: Final = "Mda-Last"
 _INSTRUMENTS: Final = "Mda-Instruments"
+_NUMBERING: Final = "Mda-Numbering"
 _PREVIOUS: Final = "Mda-Previous"
 _SALT: Final = "Mda-Salt"
 _CHAIN: Final = api.Header.MSG_ID.value
@@ -46,18 +47,24 @@ class Entry:
     instruments_version
         The version of the directory that its rows were validated with.
     payload
-        The batches, as the bytes of field 1 of a message (`repeated Batch batches = 1`).
+        The batches, as the bytes of field 1 of a message (`repeated Batch batches = 1`),
+        with the gaps that they show before them.
+    numbering
+        What is known of its producer's sequence numbers after it, as text; empty where
+        nothing is.
     """
 
     first_number: int
     last_number: int
     instruments_version: int
     payload: bytes
+    numbering: str = ""
 
     def link(self, producer: str, previous: str, salt: str = "") -> Link:
         """Return its link in the chain of its producer, whose entry before it has the hash `previous`."""
-        facts = (self.first_number, self.last_number, self.instruments_version)
-        return make_link(producer, previous, facts, self.payload, salt)
+        facts = [self.first_number, self.last_number, self.instruments_version]
+        known = [self.numbering] if self.numbering else []
+        return make_link(producer, previous, [*facts, *known], self.payload, salt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,8 @@ class Tape:
             _PREVIOUS: link.previous,
             _SALT: link.salt,
         }
+        if entry.numbering:
+            headers[_NUMBERING] = entry.numbering
         with _TRACER.start_as_current_span("tape append", kind=trace.SpanKind.PRODUCER) as span:
             span.set_attribute("mda.dataset", self.dataset)
             propagate.inject(headers)
@@ -291,6 +300,7 @@ def _stored(record: Record) -> StoredEntry:
         last_number=int(headers.get(_LAST, 0)),
         instruments_version=int(headers.get(_INSTRUMENTS, 0)),
         payload=record.data,
+        numbering=headers.get(_NUMBERING, ""),
     )
     producer = record.subject.rpartition(".")[2].replace("~", ".")
     found = Link(headers.get(_PREVIOUS, ""), headers.get(_SALT, ""), headers.get(_CHAIN, ""))

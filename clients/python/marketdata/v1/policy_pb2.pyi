@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("crossed", "locked", "out_of_order", "stale", "future", "outlier", "duplicate_sequence", "missing_side", "unknown_instrument", "not_a_price", "stale_after", "future_after", "outlier_basis_points")
+    __slots__ = ("crossed", "locked", "out_of_order", "stale", "future", "outlier", "duplicate_sequence", "missing_side", "unknown_instrument", "not_a_price", "stale_after", "future_after", "outlier_basis_points", "sequence_rule")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACTION_UNSPECIFIED: _ClassVar[Policy.Action]
@@ -23,6 +23,14 @@ class Policy(_message.Message):
     ACTION_QUARANTINE: Policy.Action
     ACTION_REJECT: Policy.Action
     ACTION_IGNORE: Policy.Action
+    class SequenceRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SEQUENCE_RULE_UNSPECIFIED: _ClassVar[Policy.SequenceRule]
+        SEQUENCE_RULE_NONE: _ClassVar[Policy.SequenceRule]
+        SEQUENCE_RULE_CONTIGUOUS: _ClassVar[Policy.SequenceRule]
+    SEQUENCE_RULE_UNSPECIFIED: Policy.SequenceRule
+    SEQUENCE_RULE_NONE: Policy.SequenceRule
+    SEQUENCE_RULE_CONTIGUOUS: Policy.SequenceRule
     CROSSED_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
     OUT_OF_ORDER_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +44,7 @@ class Policy(_message.Message):
     STALE_AFTER_FIELD_NUMBER: _ClassVar[int]
     FUTURE_AFTER_FIELD_NUMBER: _ClassVar[int]
     OUTLIER_BASIS_POINTS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_RULE_FIELD_NUMBER: _ClassVar[int]
     crossed: Policy.Action
     locked: Policy.Action
     out_of_order: Policy.Action
@@ -49,4 +58,5 @@ class Policy(_message.Message):
     stale_after: _duration_pb2.Duration
     future_after: _duration_pb2.Duration
     outlier_basis_points: int
-    def __init__(self, crossed: _Optional[_Union[Policy.Action, str]] = ..., locked: _Optional[_Union[Policy.Action, str]] = ..., out_of_order: _Optional[_Union[Policy.Action, str]] = ..., stale: _Optional[_Union[Policy.Action, str]] = ..., future: _Optional[_Union[Policy.Action, str]] = ..., outlier: _Optional[_Union[Policy.Action, str]] = ..., duplicate_sequence: _Optional[_Union[Policy.Action, str]] = ..., missing_side: _Optional[_Union[Policy.Action, str]] = ..., unknown_instrument: _Optional[_Union[Policy.Action, str]] = ..., not_a_price: _Optional[_Union[Policy.Action, str]] = ..., stale_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., future_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outlier_basis_points: _Optional[int] = ...) -> None: ...
+    sequence_rule: Policy.SequenceRule
+    def __init__(self, crossed: _Optional[_Union[Policy.Action, str]] = ..., locked: _Optional[_Union[Policy.Action, str]] = ..., out_of_order: _Optional[_Union[Policy.Action, str]] = ..., stale: _Optional[_Union[Policy.Action, str]] = ..., future: _Optional[_Union[Policy.Action, str]] = ..., outlier: _Optional[_Union[Policy.Action, str]] = ..., duplicate_sequence: _Optional[_Union[Policy.Action, str]] = ..., missing_side: _Optional[_Union[Policy.Action, str]] = ..., unknown_instrument: _Optional[_Union[Policy.Action, str]] = ..., not_a_price: _Optional[_Union[Policy.Action, str]] = ..., stale_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., future_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outlier_basis_points: _Optional[int] = ..., sequence_rule: _Optional[_Union[Policy.SequenceRule, str]] = ...) -> None: ...

@@ -117,7 +117,8 @@ class QueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGaps(self, request, context):
-        """The gaps of a dataset, newest first.
+        """The gaps of a dataset, newest first: at least the newest 1,000 records of
+        gaps that opened or closed, and the newest 1,000 that are open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

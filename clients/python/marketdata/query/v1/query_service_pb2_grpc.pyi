@@ -51,7 +51,9 @@ class QueryServiceStub:
     and add the digests.
     """
     ListGaps: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListGapsRequest, _query_service_pb2.ListGapsResponse]
-    """The gaps of a dataset, newest first."""
+    """The gaps of a dataset, newest first: at least the newest 1,000 records of
+    gaps that opened or closed, and the newest 1,000 that are open.
+    """
     Subscribe: _grpc.StreamStreamMultiCallable[_query_service_pb2.SubscribeRequest, _query_service_pb2.SubscribeResponse]
     """A subscription in columns. The first message starts it; symbols are added
     and taken away while it runs. Batches come in the order of the tape, each
@@ -81,7 +83,9 @@ class QueryServiceAsyncStub(QueryServiceStub):
     and add the digests.
     """
     ListGaps: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListGapsRequest, _query_service_pb2.ListGapsResponse]  # type: ignore[assignment]
-    """The gaps of a dataset, newest first."""
+    """The gaps of a dataset, newest first: at least the newest 1,000 records of
+    gaps that opened or closed, and the newest 1,000 that are open.
+    """
     Subscribe: _aio.StreamStreamMultiCallable[_query_service_pb2.SubscribeRequest, _query_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """A subscription in columns. The first message starts it; symbols are added
     and taken away while it runs. Batches come in the order of the tape, each
@@ -144,7 +148,9 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _query_service_pb2.ListGapsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_service_pb2.ListGapsResponse, _abc.Awaitable[_query_service_pb2.ListGapsResponse]]:
-        """The gaps of a dataset, newest first."""
+        """The gaps of a dataset, newest first: at least the newest 1,000 records of
+        gaps that opened or closed, and the newest 1,000 that are open.
+        """
 
     @_abc_1.abstractmethod
     def Subscribe(
