@@ -33,7 +33,7 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 .PHONY: test
 test: lint ## Run the linters, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 

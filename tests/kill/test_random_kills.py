@@ -55,6 +55,7 @@ async def kill_at_random(stack: Stack, chance: random.Random, times: int, going:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.timeout(0)  # it takes as long as it is asked to
 async def test_kills_at_random_lose_and_double_no_row(stack: Stack, pytestconfig: pytest.Config) -> None:
     chance = random.Random(SEED)
     producer, conflated = Producer(SEED), Conflated(0.2)

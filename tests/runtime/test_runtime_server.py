@@ -47,7 +47,10 @@ class Service:
         self.address = f"127.0.0.1:{port}"
 
     def entries(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Return what the service logged; not what grpc's core says of a health watch that ends with the loop."""
+        lines = self.log.read_text().splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in entries if not entry["logger"].startswith("grpc.")]
 
     def events(self) -> list[str]:
         return [entry["event"] for entry in self.entries()]

@@ -202,7 +202,7 @@ async def test_goes_on_through_kills_of_nats(own_nats: NatsServer, own_client: C
             await eventually(lambda: len(early.records) >= target)
             done.set()
             await writer
-            await eventually(lambda: early.sequences[-1] == late.sequences[-1] == acknowledged[-1])
+            await eventually(lambda: early.sequences[-1:] == late.sequences[-1:] == acknowledged[-1:])
     assert early.sequences == late.sequences == list(range(1, acknowledged[-1] + 1))
     assert set(acknowledged) <= set(early.sequences)
     assert acknowledged == sorted(set(acknowledged))
