@@ -250,7 +250,7 @@ async def test_a_reader_with_nothing_to_read_sleeps(client: Client) -> None:
         assert looks <= 1
         await feed.write(trades(2))
         await eventually(lambda: reader.rows == [1, 2])
-        assert 1 <= looks <= 4
+        assert looks <= 4
 
 
 async def test_a_reader_that_skips_much_lets_others_run(client: Client) -> None:

@@ -63,6 +63,7 @@ class Stream:
         self._error: Exception | None = None
         self._sent_bytes = 0
         self._counted = (0, 0)
+        self._stirred = True
         self._backlog = Backlog(hub)
         self._place_ns = 0  # when the tape took the entry at `position`, where the stream was behind
         self.delivered_rows = 0
@@ -79,13 +80,18 @@ class Stream:
             self._sent_s = now_s
         elif now_s - self._sent_s >= self._heartbeat_s:
             self._silent = True
-            self._woken.set()
+            self._stir()
 
     def go_back(self, position: int, gap: Gap) -> None:
         """Go on from an earlier place, where the tape has lost its entries after it; tell of the gap."""
         self.position = min(self.position, position)
         self._backlog.drop()
         self._outbox.append(self._gap_message(gap))
+        self._stir()
+
+    def _stir(self) -> None:
+        """Note that there is something to do besides new entries."""
+        self._stirred = True
         self._woken.set()
 
     def close(self, error: Exception) -> None:
@@ -107,11 +113,17 @@ class Stream:
         try:
             while self._error is None:
                 self._woken.clear()  # what wakes from here on has to be looked at
+                if self.position >= self.hub.head and not self._stirred:
+                    await self._woken.wait()
+                    continue
+                self._stirred = False
                 self._prepare()
                 place = self.position
                 data = self._outbox.popleft() if self._outbox else self._from_ring()
                 if data is None:
                     data = self._next(await self._backlog.after(place))
+                if self._outbox:
+                    self._stirred = True
                 if not data and self._silent:
                     data = self._watermark_message(self._watermark())
                 if data:

@@ -90,7 +90,7 @@ class Subscription(Stream):
         """Tell the reader when its token ends, in seconds since the epoch."""
         expiry = TokenExpiry(expire_time=timestamp(int(expires_s * NANOS)))
         self._outbox.append(serialize(SubscribeResponse(token_expiring=expiry)))
-        self.wake()
+        self._stir()
 
     async def select(self, symbols: SymbolSelection, *, add: bool) -> None:
         """Add symbols, or take them away; the answer comes among the messages."""
@@ -105,15 +105,19 @@ class Subscription(Stream):
         self._changes.append(Change(add, symbols.all, symbols.symbols, ids))
         if len(self._changes) >= _MAX_WAITING_CHANGES:
             self._room.clear()
-        self.wake()
+        self._stir()
 
     def farewell(self) -> bytes:
         """Return the message that tells that the server is about to go."""
         return serialize(SubscribeResponse(draining=True, cursor=self.cursor))
 
     def _prepare(self) -> None:
-        if self._outbox:
-            return
+        if not self._outbox:
+            self._prepare_next()
+        if self._changes:
+            self._stirred = True
+
+    def _prepare_next(self) -> None:
         # A snapshot is of the tape's head: it may only be given to a reader who is there.
         if self._changes and (self.position >= self.hub.head or not self._snapshot or not self._changes[0].add):
             self._apply(self._changes.popleft())
