@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from marketdata.columns import Batch
 from marketdata.v1.gap_pb2 import Gap
-from mda.tape.log import Log
+from mda.tape.log import Log, token_of
 from mda.tape.payload import decode_payload, encode_gaps, encode_payload, split_payload
 
 _EPOCH: Final = "Mda-Epoch"
@@ -44,7 +44,7 @@ class Checkpoints:
     """The checkpoints of one dataset: the newest few, on a log of their own."""
 
     def __init__(self, client: Client, dataset: str) -> None:
-        token = dataset.replace(".", "~")
+        token = token_of(dataset)
         self._subject = f"checkpoint.{token}"
         self._log = Log(client, f"CHECKPOINT_{token}", self._subject)
 

@@ -41,6 +41,16 @@ _DUPLICATES_S: Final = 60.0
 """For how long the server knows the ids of records, in seconds: much longer than anybody tries to append."""
 
 
+def token_of(name: str) -> str:
+    """Return the name of a dataset or producer as one token of a NATS subject: names have no `~`."""
+    return name.replace(".", "~")
+
+
+def name_of(token: str) -> str:
+    """Return the name that `token_of` made a token of."""
+    return token.replace("~", ".")
+
+
 class WrongPlaceError(Exception):
     """An append that expected another newest record of its subject, or another newest record."""
 
@@ -358,7 +368,7 @@ def _timestamp(time_ns: int) -> str:
 @contextmanager
 def _of_the_contract(stream: str) -> Generator[None]:
     """Turn NATS's failures into those of the contract."""
-    dataset = stream.partition("_")[2].replace("~", ".")
+    dataset = name_of(stream.partition("_")[2])
     task = asyncio.current_task()
     cancels = task.cancelling() if task is not None else 0
     try:

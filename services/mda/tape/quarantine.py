@@ -18,7 +18,7 @@ from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1 import quarantine_pb2 as wire
 from marketdata.wire import parse
 from mda.market.errors import MarketDataError
-from mda.tape.log import Log, NewId, Record
+from mda.tape.log import Log, NewId, Record, name_of, token_of
 from mda.tape.tape import Retention
 
 MAX_ITEM_ROWS: Final = 1_000
@@ -82,7 +82,7 @@ class Quarantine:
 
     def __init__(self, client: Client, dataset: str) -> None:
         self.dataset = dataset
-        token = dataset.replace(".", "~")
+        token = token_of(dataset)
         self._prefix = f"quarantine.{token}"
         self._log = Log(client, f"QUARANTINE_{token}", f"{self._prefix}.>")
 
@@ -132,7 +132,7 @@ class Quarantine:
         return [_entry(record) for record in await self._log.read(after)]
 
     def _subject(self, producer: str) -> str:
-        return f"{self._prefix}.{producer.replace('.', '~')}"
+        return f"{self._prefix}.{token_of(producer)}"
 
 
 def _to_wire(item: SetAside) -> wire.SetAside:
@@ -142,7 +142,7 @@ def _to_wire(item: SetAside) -> wire.SetAside:
 
 def _entry(record: Record) -> QuarantineEntry:
     items = map(_from_wire, parse(wire.QuarantineRecord, record.data).items)
-    producer = record.subject.rpartition(".")[2].replace("~", ".")
+    producer = name_of(record.subject.rpartition(".")[2])
     entry_id = record.headers.get(api.Header.MSG_ID.value, "")
     previous = int(record.headers.get(_PREVIOUS, 0))
     return QuarantineEntry(record.sequence, record.time_ns, producer, previous, entry_id, list(items))

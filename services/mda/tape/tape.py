@@ -14,7 +14,7 @@ from marketdata.v1.instrument_pb2 import Instrument, InstrumentList
 from marketdata.v1.policy_pb2 import Policy
 from mda.market.instruments import Directory
 from mda.tape.chain import Link, make_link
-from mda.tape.log import Log, NewId, Record, list_streams
+from mda.tape.log import Log, NewId, Record, list_streams, name_of, token_of
 
 _TRACER: Final = trace.get_tracer("mda")
 _STREAM_PREFIX: Final = "TAPE_"
@@ -29,11 +29,6 @@ _CHAIN: Final = api.Header.MSG_ID.value
 
 _INSTRUMENTS_MAX_BYTES: Final = 256 << 20
 """JetStream sets a stream's limit aside when it makes it; this is room for millions of instruments."""
-
-
-def _token(name: str) -> str:
-    """Return a name as one token of a NATS subject: names have no `~`."""
-    return name.replace(".", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +125,8 @@ class Tape:
 
     def __init__(self, client: Client, dataset: str) -> None:
         self.dataset = dataset
-        self._prefix = f"tape.{_token(dataset)}"
-        self._log = Log(client, f"{_STREAM_PREFIX}{_token(dataset)}", f"{self._prefix}.>")
+        self._prefix = f"tape.{token_of(dataset)}"
+        self._log = Log(client, f"{_STREAM_PREFIX}{token_of(dataset)}", f"{self._prefix}.>")
 
     async def create(self, retention: Retention) -> None:
         """Make the tape, if it is not there."""
@@ -206,7 +201,7 @@ class Tape:
             yield [_stored(record) for record in records]
 
     def _subject(self, producer: str) -> str:
-        return f"{self._prefix}.{_token(producer)}"
+        return f"{self._prefix}.{token_of(producer)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,15 +231,15 @@ async def list_datasets(client: Client) -> list[str]:
         TAPE_UNAVAILABLE.
     """
     streams = await list_streams(client, "tape.>")
-    return sorted(name.removeprefix(_STREAM_PREFIX).replace("~", ".") for name in streams)
+    return sorted(name_of(name.removeprefix(_STREAM_PREFIX)) for name in streams)
 
 
 class InstrumentLog:
     """The log of a dataset's instruments, from which every service builds its directory."""
 
     def __init__(self, client: Client, dataset: str) -> None:
-        self._subject = f"instruments.{_token(dataset)}"
-        self._log = Log(client, f"INSTRUMENTS_{_token(dataset)}", self._subject)
+        self._subject = f"instruments.{token_of(dataset)}"
+        self._log = Log(client, f"INSTRUMENTS_{token_of(dataset)}", self._subject)
 
     async def create(self, retention: Retention) -> None:
         """Make the log, if it is not there. Nothing in it ever goes by itself."""
@@ -302,6 +297,6 @@ def _stored(record: Record) -> StoredEntry:
         payload=record.data,
         numbering=headers.get(_NUMBERING, ""),
     )
-    producer = record.subject.rpartition(".")[2].replace("~", ".")
+    producer = name_of(record.subject.rpartition(".")[2])
     found = Link(headers.get(_PREVIOUS, ""), headers.get(_SALT, ""), headers.get(_CHAIN, ""))
     return StoredEntry(record.sequence, record.time_ns, producer, entry, found, headers)
