@@ -17,10 +17,10 @@ from marketdata.v1.trade_pb2 import Trade
 from marketdata.v1.verdict_pb2 import Verdict
 from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
+from mda.market.latest import latest_rows
 from mda.market.rows import (
     batch_of_quotes,
     batch_of_trades,
-    latest_rows,
     quotes_of_batch,
     timestamp,
     trades_of_batch,
@@ -36,6 +36,8 @@ ELEMENTS = {
     "ts_recv": st.integers(0, ABSENT),
     "sequence": st.integers(0, (1 << 64) - 1),
     "side": st.integers(0, 2),
+    "action": st.integers(0, 2),
+    "refers_to": st.integers(0, (1 << 64) - 1),
     "price": st.integers(-ABSENT, ABSENT - 1),
 }
 AMOUNTS = st.integers(-ABSENT, ABSENT)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from marketdata.client import Client
-from marketdata.columns import Kind
+from marketdata.columns import ABSENT, Kind, make_batch
 from marketdata.errors import ApiError, api_error
 from marketdata.query.v1.query_service_pb2 import StreamQuotesRequest, SubscribeRequest, SubscribeResponse, SymbolStatus
 from marketdata.query.v1.query_service_pb2_grpc import QueryServiceStub
@@ -92,6 +92,23 @@ async def test_all_tells_the_instruments_and_can_be_left(subscription: Subscript
     error, last = await subscription.failure()
     assert (error.reason, error.metadata["field"]) == ("INVALID_FIELD", "unsubscribe.symbols")
     assert last.end.message == error.message
+
+
+async def test_trades_are_told_as_they_stand(client: Client) -> None:
+    _, start = await client.digest("TEST")
+    base: dict[str, Any] = {"instrument_id": [2, 2], "ts_event": [time.time_ns()] * 2, "price": [5, 6]}
+    async with client.publisher("TEST", "corrections") as publisher:
+        await publisher.publish(make_batch(Kind.TRADE, base | {"sequence": [901, 902]}))
+        changes = {"sequence": [903, 904], "action": [1, 2], "refers_to": [901, 902], "price": [ABSENT, 7]}
+        await publisher.publish(make_batch(Kind.TRADE, base | changes))
+    rows: list[tuple[int, int]] = []
+    async with asyncio.timeout(10):
+        async for update in client.subscribe("TEST", ["BBB"], Start(cursor=start, corrected=True)):
+            for batch in update.batches:
+                rows += zip(batch["sequence"].tolist(), batch["price"].tolist(), strict=True)
+            if len(rows) >= 3:
+                break
+    assert rows == [(902, 7), (903, ABSENT), (904, 7)]
 
 
 async def test_a_snapshot_begins_with_the_latest_rows(subscription: Subscription, client: Client) -> None:

@@ -16,6 +16,7 @@ from marketdata.columns import NANOS, Batch, Kind, from_message
 from marketdata.errors import ApiError, api_error
 from marketdata.query.v1.query_service_pb2 import SubscribeRequest, SubscribeResponse, SubscriptionStatus, Watermark
 from marketdata.tokens import TokenSource
+from marketdata.v1.batch_pb2 import TradeView
 from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from marketdata.wire import parse
@@ -46,6 +47,8 @@ class Start:
     conflate_s
         Instead of every row: the newest of each instrument and kind, once in so many
         seconds, 0.01 to 60; None for every row.
+    corrected
+        Trades as they stand when they are sent (`TRADE_VIEW_CORRECTED`), not as they came.
     """
 
     snapshot: bool = False
@@ -53,6 +56,7 @@ class Start:
     time_ns: int | None = None
     kinds: frozenset[Kind] = field(default_factory=frozenset)
     conflate_s: float | None = None
+    corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,8 @@ class Subscriber:
             start.time.FromNanoseconds(self._start.time_ns)
         if self._start.conflate_s is not None:
             start.conflate.FromNanoseconds(round(self._start.conflate_s * NANOS))
+        if self._start.corrected:
+            start.view = TradeView.TRADE_VIEW_CORRECTED
         if self._wanted is None:
             start.symbols.all = True
         else:

@@ -19,7 +19,7 @@ from marketdata.subscriber import Start, Subscriber
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
 from mda.market.decimals import format_decimal
-from mda.market.rows import latest_rows
+from mda.market.latest import latest_rows
 
 app = typer.Typer()
 

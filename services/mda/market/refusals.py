@@ -20,6 +20,11 @@ _NOT_A_PRICE: Final = (
     "where others are prices too, and send 9223372036854775807 where there is none."
 )
 _NO_PRICE: Final = "means none, but a trade has a price."
+_NO_ACTION: Final = "is not a value of TradeAction."
+_NO_REFERENCE: Final = (
+    "does not go with the row's action: a cancel or correction names the `sequence` of the trade that it changes, "
+    "and a trade names none (9223372036854775807)."
+)
 _PROBLEMS: Final = {
     CROSSED: "is above the ask",
     OUT_OF_ORDER: "is before the time of an earlier row",
@@ -52,6 +57,16 @@ def not_a_price(batch: Batch, row: int, column: str) -> MarketDataError:
     """Return the error for a row with a price that is none."""
     problem = _NO_PRICE if batch[column][row] == ABSENT else _NOT_A_PRICE
     return _error(batch, column, row, reasons.ERROR_REASON_NOT_A_PRICE, problem)
+
+
+def bad_action(batch: Batch, row: int) -> MarketDataError:
+    """Return the error for a trade row with an action that is none."""
+    return _error(batch, "action", row, reasons.ERROR_REASON_BAD_CORRECTION, _NO_ACTION)
+
+
+def bad_reference(batch: Batch, row: int) -> MarketDataError:
+    """Return the error for a trade row that refers to a trade and should not, or does not and should."""
+    return _error(batch, "refers_to", row, reasons.ERROR_REASON_BAD_CORRECTION, _NO_REFERENCE)
 
 
 def refusal(batch: Batch, bits: NDArray[np.uint32], refused: int) -> MarketDataError | None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from marketdata.columns import ABSENT, NANOS, Batch, Kind, make_batch
 from marketdata.v1 import error_reason_pb2 as reasons
-from marketdata.v1.batch_pb2 import Side
+from marketdata.v1.batch_pb2 import Side, TradeAction
 from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
 from marketdata.v1.verdict_pb2 import Verdict
 from mda.market.decimals import format_decimal, parse_decimal
-from mda.market.errors import MarketDataError, unknown_symbol
+from mda.market.errors import MarketDataError, invalid_field, unknown_symbol
 from mda.market.instruments import Directory
 
 _DECIMALS: Final = {
     Kind.QUOTE: ("bid_price", "bid_size", "ask_price", "ask_size"),
     Kind.TRADE: ("price", "size"),
 }
+_OF_TRADES: Final = ("side", "action", "refers_to")
 _VERDICTS: Final = [cast("Verdict", value) for value in Verdict.values() if value]
 
 
@@ -56,7 +56,7 @@ def _batch(kind: Kind, dataset: str, rows: Sequence[Any], directory: Directory, 
     columns: dict[str, list[int]] = {name: [] for name in ("instrument_id", "ts_event", "ts_recv", "sequence")}
     columns |= {name: [] for name in _DECIMALS[kind]}
     if kind is Kind.TRADE:
-        columns["side"] = []
+        columns |= {name: [] for name in _OF_TRADES}
     for position, row in enumerate(rows):
         path = f"{field}[{position}]"
         instrument = directory.find(row.symbol)
@@ -70,8 +70,16 @@ def _batch(kind: Kind, dataset: str, rows: Sequence[Any], directory: Directory, 
         for name in _DECIMALS[kind]:
             columns[name].append(_decimal(row, name, path))
         if kind is Kind.TRADE:
-            columns["side"].append(row.side)
+            _add_trade(columns, row, path)
     return make_batch(kind, columns)
+
+
+def _add_trade(columns: dict[str, list[int]], trade: Trade, path: str) -> None:
+    if not trade.price and trade.action != TradeAction.TRADE_ACTION_CANCEL:
+        raise invalid_field(f"{path}.price", "required", f"{path}.price: send one; only a cancel goes without.")
+    columns["side"].append(trade.side)
+    columns["action"].append(trade.action)
+    columns["refers_to"].append(trade.refers_to if trade.HasField("refers_to") else ABSENT)
 
 
 def _decimal(row: Any, name: str, path: str) -> int:
@@ -109,15 +117,19 @@ def _rows(batch: Batch, directory: Directory, make: Callable[..., Any]) -> list[
             if columns[name][position] != ABSENT:
                 setattr(row, name, format_decimal(columns[name][position]))
         if batch.kind is Kind.TRADE:
-            row.side = _side(columns["side"][position])
+            row.side = _value(Side, columns["side"][position])
+            row.action = _value(TradeAction, columns["action"][position])
+            if columns["refers_to"][position] != ABSENT:
+                row.refers_to = columns["refers_to"][position]
         if columns["verdicts"][position]:
             row.verdicts.extend(verdicts_of_bits(columns["verdicts"][position]))
         result.append(row)
     return result
 
 
-def _side(value: int) -> Side:
-    return cast("Side", value) if value in Side.values() else Side.SIDE_UNSPECIFIED
+def _value(enum: Any, value: int) -> Any:
+    """Return a column's value as one of an enum; its zero where it is none."""
+    return value if value in enum.values() else 0
 
 
 def verdicts_of_bits(bits: int) -> list[Verdict]:
@@ -134,10 +146,3 @@ def timestamp(nanos: int) -> Timestamp:
     time = Timestamp()
     _set_time(time, nanos)
     return time
-
-
-def latest_rows(batch: Batch) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return the index of each instrument's last row, in no particular order."""
-    ids = batch["instrument_id"][::-1]
-    _, first = np.unique(ids, return_index=True)
-    return batch.rows - 1 - first

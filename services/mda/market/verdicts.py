@@ -30,6 +30,7 @@ from mda.market.bits import (
     Mask,
     some,
 )
+from mda.market.corrections import CANCEL, check_corrections, corrections_of
 from mda.market.history import History, compare
 from mda.market.instruments import Directory
 from mda.market.policy import DEFAULT_RULES, Rules
@@ -100,8 +101,10 @@ def check(batch: Batch, directory: Directory, now_ns: int, rules: Rules = DEFAUL
     Raises
     ------
     MarketDataError
-        For the first row with a verdict that is refused, or with an impossible time.
+        For the first row with a verdict that is refused, an impossible time, or an
+        action that does not go with what it refers to.
     """
+    check_corrections(batch)
     found = Findings(batch.rows)
     unknown = _add_unknown(batch, directory, rules, found)
     _add_times(batch, now_ns, rules, found)
@@ -135,16 +138,25 @@ def flag(checked: Checked, history: History, directory: Directory, rules: Rules 
         For the first row with a verdict that is refused.
     """
     batch, found = checked.batch, checked.found
-    if found is None or not (aside := found & np.uint32(rules.set_aside)).any():
+    apart = _apart(checked, rules)
+    if apart is None:
         bits = _compared(batch, history, directory, rules)
         return _judged(batch, _either(found, bits), rules)
-    # What is set aside is not on the tape, so nothing is compared with it.
-    rest = np.flatnonzero(aside == 0)
+    rest = np.flatnonzero(~apart)
     bits = _compared(batch.take(rest), history, directory, rules) if len(rest) else None
     if bits is not None:
-        found = found.copy()
+        found = np.zeros(batch.rows, dtype=np.uint32) if found is None else found.copy()
         found[rest] |= bits
     return _judged(batch, found, rules)
+
+
+def _apart(checked: Checked, rules: Rules) -> Mask | None:
+    """Return which rows are compared with none: what is set aside is not on the tape, and corrections are of then."""
+    corrections = corrections_of(checked.batch)
+    aside = None if checked.found is None else _any((checked.found & np.uint32(rules.set_aside)) != 0)
+    if corrections is None or aside is None:
+        return aside if corrections is None else corrections
+    return corrections | aside
 
 
 def _compared(batch: Batch, history: History, directory: Directory, rules: Rules) -> Bits | None:
@@ -206,6 +218,8 @@ def _add_no_price(batch: Batch, name: str, unknown: Mask, directory: Directory, 
         raise not_a_price(batch, int(none.argmax()), name)
     if batch.kind is Kind.TRADE:
         absent = prices == ABSENT
+        if "action" in batch.columns:
+            absent &= batch["action"] != CANCEL
         if rules.refused & NOT_A_PRICE and some(absent):
             raise not_a_price(batch, int(absent.argmax()), name)
         none |= absent

@@ -12,7 +12,8 @@ import numpy as np
 from marketdata.columns import Batch, Kind, concatenate
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1.gap_pb2 import Gap
-from mda.market.verdicts import OUT_OF_ORDER
+from mda.market.corrections import corrections_of
+from mda.market.latest import latest_rows
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
 from mda.query.stream import ENTRIES_AT_ONCE, serialize
@@ -27,15 +28,13 @@ _MOST_GAPS: Final = 1_000
 
 
 def fold(batch: Batch) -> Batch:
-    """Return the newest row of each instrument, in the order of the tape.
+    """Return the newest row of each instrument, and every correction, in the order of the tape.
 
     Rows that came out of order are no instrument's newest.
     """
-    if "verdicts" in batch.columns:
-        batch = batch.take((batch["verdicts"] & np.uint32(OUT_OF_ORDER)) == 0)
-    ids = batch["instrument_id"]
-    _, from_the_end = np.unique(ids[::-1], return_index=True)
-    return batch.take(np.sort(len(ids) - 1 - from_the_end))
+    corrections = corrections_of(batch)
+    newest = latest_rows(batch)
+    return batch.take(newest if corrections is None else np.union1d(newest, np.flatnonzero(corrections)))
 
 
 class ConflatedSubscription(Subscription):
@@ -46,7 +45,7 @@ class ConflatedSubscription(Subscription):
 
     Parameters
     ----------
-    hub, position, heartbeat_s, kinds, snapshot
+    hub, position, heartbeat_s, kinds, snapshot, corrected
         As in `Subscription`.
     interval_s
         The interval, in seconds.
@@ -61,8 +60,9 @@ class ConflatedSubscription(Subscription):
         *,
         snapshot: bool,
         interval_s: float,
+        corrected: bool = False,
     ) -> None:
-        super().__init__(hub, position, heartbeat_s, kinds, snapshot=snapshot)
+        super().__init__(hub, position, heartbeat_s, kinds, snapshot=snapshot, corrected=corrected)
         self._interval_s = interval_s
         self._due_s = time.monotonic()
         self._gathered: dict[Kind, list[Batch]] = {}
@@ -103,7 +103,7 @@ class ConflatedSubscription(Subscription):
     def _gather(self, entry: ReadEntry) -> None:
         self._move(entry)
         self._gaps += entry.gaps
-        for batch in self._selection.filter(entry.batches):
+        for batch in self._standing(self._selection.filter(entry.batches)):
             self._gathered.setdefault(batch.kind, []).append(batch)
             self._gathered_rows += batch.rows
             self._seen_rows += batch.rows
@@ -115,8 +115,9 @@ class ConflatedSubscription(Subscription):
         """Return the message of what was gathered; empty if that is nothing."""
         if not self._seen_rows and not self._gaps:
             return b""
-        batches = [fold(concatenate(batches)) for _, batches in sorted(self._gathered.items())]
-        batches = [batch for batch in batches if batch.rows]
+        # A trade that was gathered may have been cancelled since.
+        gathered = self._standing(concatenate(batches) for _, batches in sorted(self._gathered.items()))
+        batches = [batch for batch in map(fold, gathered) if batch.rows]
         rows = sum(batch.rows for batch in batches)
         folded = self._seen_rows - rows
         self.delivered_rows += rows

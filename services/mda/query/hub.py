@@ -18,16 +18,18 @@ from marketdata.columns import Batch, Kind
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.gap_pb2 import Gap
+from mda.market.corrections import Corrections
 from mda.market.cursor import Cursor, decode_cursor
 from mda.market.errors import MarketDataError, invalid_field, unknown_dataset
 from mda.market.instruments import Directory
 from mda.query.damage import Inspector, lost_entries
 from mda.query.gaps import Gaps
-from mda.query.latest import LatestRows, split
+from mda.query.latest import LatestRows, latest_standing, split
 from mda.query.notices import tell_gaps
 from mda.query.ring import ReadEntry, Ring, read_entry
 from mda.runtime.telemetry import BYTES, LAG, OPEN_GAPS, ROWS
 from mda.tape.checkpoint import Checkpoint, Checkpoints
+from mda.tape.payload import decode_payload
 from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
 
 _CHECKPOINT_S: Final = 10.0
@@ -36,6 +38,9 @@ _CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stre
 _READY_S: Final = 8.0
 _RETRY_S: Final = 0.2
 _WATCH_S: Final = 2.0
+_RECENT_ENTRIES: Final = 1024
+"""Where the latest trade was cancelled, the one before it is looked for in so many entries."""
+
 _LOG: Final = structlog.stdlib.get_logger("mda.query")
 _TRACER: Final = trace.get_tracer("mda")
 
@@ -71,6 +76,8 @@ class Hub:
         The latest rows, by kind, as of `head`.
     head
         The sequence number of the newest entry that was taken in.
+    corrections
+        The cancels and corrections of trades that are known.
     gaps
         The gaps that were noticed.
     newest
@@ -94,6 +101,7 @@ class Hub:
         self._ring = Ring(ring_bytes)
         self._inspector = Inspector(0)
         self.gaps = Gaps()
+        self.corrections = Corrections()
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
@@ -120,6 +128,8 @@ class Hub:
             checkpoint = Checkpoint()
         for batch in checkpoint.batches:
             self.latest[batch.kind].update(batch)
+        for batch in checkpoint.corrections:
+            self.corrections.add(batch)
         self.gaps.restore(checkpoint.sequence, checkpoint.gaps)
         self.epoch = bounds.epoch
         self.head = max(checkpoint.sequence, bounds.first - 1)
@@ -315,6 +325,18 @@ class Hub:
         damage = inspector.inspect(stored)
         return read_entry(stored, self.gaps.damage_at(stored.sequence) or damage)
 
+    def latest_rows(self, kind: Kind, ids: Sequence[int] | None, *, corrected: bool = False) -> Batch | None:
+        """Return the latest rows of some instruments, in their order, or of all, by id.
+
+        Instruments without one are left out; None if none has one. With `corrected`:
+        trades as they stand, as `latest_standing` tells them.
+        """
+        latest = self.latest[kind].take(ids)
+        if not corrected or kind is not Kind.TRADE:
+            return latest
+        recent = (decode_payload(entry.payload) for entry in self._ring.newest_first(_RECENT_ENTRIES))
+        return latest_standing(latest, self.corrections, recent)
+
     async def find_symbols(self, symbols: Sequence[str]) -> list[int | None]:
         """Return the id of each symbol, None where there is no such symbol."""
         found = [self.directory.find(symbol) for symbol in symbols]
@@ -347,6 +369,7 @@ class Hub:
             self._note(stored.sequence, entry.gaps)
             for batch in entry.batches:
                 self.latest[batch.kind].update(batch)
+                self.corrections.add(batch)
             self._ring.append(entry)
             self.newest = entry
             self.head = stored.sequence
@@ -364,7 +387,7 @@ class Hub:
             latest = rows.take(None)
             batches += split(latest) if latest is not None else []
         try:
-            await self._checkpoints.write(self.epoch, Checkpoint(sequence, batches, gaps))
+            await self._checkpoints.write(self.epoch, Checkpoint(sequence, batches, gaps, self.corrections.kept()))
         except MarketDataError as error:
             _LOG.warning("no checkpoint", dataset=self.dataset, problem=error.message)
             return

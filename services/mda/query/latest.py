@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marketdata.columns import COLUMNS, MAX_ROWS, Batch, Kind
-from mda.market.verdicts import OUT_OF_ORDER
+from marketdata.columns import COLUMNS, MAX_ROWS, Batch, Kind, concatenate
+from mda.market.corrections import Corrections
+from mda.market.latest import candidates, latest_rows
 
 
 class LatestRows:
     """The latest row of each instrument, of one kind, in columns indexed by id.
 
-    Rows that came out of order do not become the latest.
+    Rows that came out of order do not become the latest, nor do corrections of trades.
     """
 
     def __init__(self, kind: Kind) -> None:
@@ -27,10 +28,9 @@ class LatestRows:
 
     def update(self, batch: Batch) -> None:
         """Take in a batch of the kind."""
-        if "verdicts" in batch.columns:
-            in_order = (batch["verdicts"] & np.uint32(OUT_OF_ORDER)) == 0
-            if not in_order.all():
-                batch = batch.take(in_order)
+        may = candidates(batch)
+        if may is not None:
+            batch = batch.take(may)
         if batch.rows == 0:
             return
         ids = batch["instrument_id"]
@@ -76,3 +76,38 @@ def split(batch: Batch) -> list[Batch]:
     """Return a batch as batches of at most `MAX_ROWS` rows."""
     starts = range(0, batch.rows, MAX_ROWS)
     return [batch.take(np.arange(start, min(start + MAX_ROWS, batch.rows))) for start in starts]
+
+
+def latest_standing(
+    raw: Batch | None, corrections: Corrections, newest_first: Iterable[Sequence[Batch]]
+) -> Batch | None:
+    """Return the latest trades as they stand: where one was cancelled, the newest before it that was not.
+
+    Parameters
+    ----------
+    raw
+        The latest trades as they came.
+    corrections
+        What is known to have changed.
+    newest_first
+        The batches of recent entries of the tape, from the newest entry on. A trade that
+        they do not hold is left out.
+    """
+    standing = corrections.apply(raw) if raw is not None else None
+    if raw is None or standing is None or standing.rows == raw.rows:
+        return standing
+    order = raw["instrument_id"]
+    parts = [standing]
+    missing = np.setdiff1d(order, standing["instrument_id"])
+    for batches in newest_first:
+        for batch in reversed(batches):
+            if batch.kind is Kind.TRADE and len(missing):
+                wanted = corrections.apply(batch.take(np.isin(batch["instrument_id"], missing)))
+                parts.append(wanted.take(latest_rows(wanted)))
+                missing = np.setdiff1d(missing, parts[-1]["instrument_id"])
+        if not len(missing):
+            break
+    found = concatenate(parts)
+    places = {instrument: place for place, instrument in enumerate(found["instrument_id"].tolist())}
+    rows = [places[instrument] for instrument in order.tolist() if instrument in places]
+    return found.take(np.array(rows, dtype=np.intp)) if rows else None

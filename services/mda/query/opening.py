@@ -6,6 +6,7 @@ from typing import Final
 
 from marketdata.columns import Kind
 from marketdata.query.v1.query_service_pb2 import SubscribeRequest
+from marketdata.v1.batch_pb2 import TradeView
 from mda.query.conflation import ConflatedSubscription
 from mda.query.hub import Hub
 from mda.query.selection import ALL_KINDS
@@ -25,6 +26,7 @@ async def start_subscription(hub: Hub, start: SubscribeRequest.Start) -> Subscri
     position = await _position(hub, start)
     heartbeat_s = start.heartbeat.ToTimedelta().total_seconds() if start.HasField("heartbeat") else _HEARTBEAT_S
     kinds = frozenset(Kind(kind) for kind in start.kinds if kind) or ALL_KINDS
+    corrected = start.view == TradeView.TRADE_VIEW_CORRECTED
     subscription = (
         ConflatedSubscription(
             hub,
@@ -32,10 +34,11 @@ async def start_subscription(hub: Hub, start: SubscribeRequest.Start) -> Subscri
             heartbeat_s,
             kinds,
             snapshot=start.snapshot,
+            corrected=corrected,
             interval_s=start.conflate.ToTimedelta().total_seconds(),
         )
         if start.HasField("conflate")
-        else Subscription(hub, position, heartbeat_s, kinds, snapshot=start.snapshot)
+        else Subscription(hub, position, heartbeat_s, kinds, snapshot=start.snapshot, corrected=corrected)
     )
     await subscription.select(start.symbols, add=True)
     return subscription

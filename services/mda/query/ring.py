@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from marketdata.columns import Batch
 from marketdata.v1.gap_pb2 import Gap
+from mda.market.corrections import Corrections
 from mda.query.selection import Selection
 from mda.tape.payload import decode_payload, encode_gaps, encode_payload, split_payload
 from mda.tape.tape import StoredEntry
@@ -100,19 +102,27 @@ class ReadEntry:
             piece = self._made[key] = make()
         return piece
 
-    def columns(self, selection: Selection) -> Piece:
-        """Return the wanted rows as a payload; the entry's own where all are wanted."""
-        piece = self._made.get(selection)
+    def columns(self, selection: Selection, corrections: Corrections | None = None) -> Piece:
+        """Return the wanted rows as a payload; the entry's own where all are wanted.
+
+        With `corrections`: as they stand by what is known now.
+        """
+        if corrections is not None and not corrections.version:
+            corrections = None
+        key = selection if corrections is None else (selection, corrections.version)
+        piece = self._made.get(key)
         if piece is None:
-            piece = self._made[selection] = self._columns(selection)
+            piece = self._made[key] = self._columns(selection, corrections)
             if self.gaps:
                 piece.data = encode_gaps(self.gaps) + piece.data
         return piece
 
-    def _columns(self, selection: Selection) -> Piece:
-        if selection.everything:
+    def _columns(self, selection: Selection, corrections: Corrections | None) -> Piece:
+        if selection.everything and corrections is None:
             return Piece(self.payload, self.rows)
         batches = selection.filter(self.batches)
+        if corrections is not None:
+            batches = corrections.apply_to(batches)
         return Piece(encode_payload(batches), sum(batch.rows for batch in batches))
 
 
@@ -155,6 +165,10 @@ class Ring:
             self._bytes -= len(self._entries.popleft().payload)
         if len(self._entries) > _HOT_ENTRIES:
             self._entries[-_HOT_ENTRIES - 1].forget()
+
+    def newest_first(self, limit: int) -> Iterator[ReadEntry]:
+        """Yield up to `limit` entries, from the newest on."""
+        return islice(reversed(self._entries), limit)
 
     def after(self, sequence: int, limit: int) -> Sequence[ReadEntry] | None:
         """Return up to `limit` entries after a place; None if the next one is gone."""

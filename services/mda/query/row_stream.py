@@ -60,25 +60,40 @@ class RowStream(Stream):
         The wanted instruments; None for all.
     snapshot
         Whether to begin with the latest row of each.
+    corrected
+        Whether trades are told as they stand, not as they came.
     """
 
-    def __init__(self, hub: Hub, position: int, form: RowForm, ids: Sequence[int] | None, *, snapshot: bool) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        position: int,
+        form: RowForm,
+        ids: Sequence[int] | None,
+        *,
+        snapshot: bool,
+        corrected: bool = False,
+    ) -> None:
         super().__init__(hub, position, _HEARTBEAT_S)
         self._form = form
         self._selection = select(None if ids is None else frozenset(ids), frozenset({form.kind}))
+        self._corrections = hub.corrections if corrected else None
         if snapshot:
-            latest = hub.latest[form.kind].take(ids)
+            latest = hub.latest_rows(form.kind, ids, corrected=corrected)
             rows = form.rows_of(latest, hub.directory) if latest is not None else []
             self._outbox.append(serialize(form.response(**{form.field: rows}, cursor=self.cursor)))
 
     def _piece(self, entry: ReadEntry) -> Piece:
         def encode() -> Piece:
             batches = self._selection.filter(entry.batches)
+            if self._corrections is not None:
+                batches = self._corrections.apply_to(batches)
             rows = [row for batch in batches for row in self._form.rows_of(batch, self.hub.directory)]
             message = self._form.response(**{self._form.field: rows}, gaps=entry.gaps)
             return Piece(serialize(message), len(rows))
 
-        return entry.made((self._form.field, self._selection), encode)
+        version = self._corrections.version if self._corrections is not None else 0
+        return entry.made((self._form.field, self._selection, version), encode)
 
     def _gap_message(self, gap: Gap) -> bytes:
         return serialize(self._form.response(gaps=[gap], cursor=self.cursor))

@@ -24,6 +24,7 @@ from marketdata.query.v1.query_service_pb2 import (
     SubscribeResponse,
 )
 from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.v1.batch_pb2 import TradeView
 from mda.market.errors import MarketDataError, draining, invalid_field, unknown_symbol
 from mda.query.digest import tape_digest
 from mda.query.hub import Hub
@@ -60,11 +61,12 @@ class QueryServicer:
 
     async def GetLatestQuotes(self, request: GetLatestQuotesRequest, context: Context) -> GetLatestQuotesResponse:
         """Give the latest quotes."""
-        return GetLatestQuotesResponse(quotes=await self._latest(request, QUOTES))
+        return GetLatestQuotesResponse(quotes=await self._latest(request, QUOTES, corrected=False))
 
     async def GetLatestTrades(self, request: GetLatestTradesRequest, context: Context) -> GetLatestTradesResponse:
         """Give the latest trades."""
-        return GetLatestTradesResponse(trades=await self._latest(request, TRADES))
+        corrected = request.view == TradeView.TRADE_VIEW_CORRECTED
+        return GetLatestTradesResponse(trades=await self._latest(request, TRADES, corrected=corrected))
 
     async def GetDigest(self, request: GetDigestRequest, context: Context) -> GetDigestResponse:
         """Give the digest of a stretch of the tape."""
@@ -84,11 +86,12 @@ class QueryServicer:
 
     async def StreamQuotes(self, request: StreamQuotesRequest, context: Context) -> None:
         """Stream quotes as rows."""
-        await self._stream_rows(request, QUOTES, context)
+        await self._stream_rows(request, QUOTES, context, corrected=False)
 
     async def StreamTrades(self, request: StreamTradesRequest, context: Context) -> None:
         """Stream trades as rows."""
-        await self._stream_rows(request, TRADES, context)
+        corrected = request.view == TradeView.TRADE_VIEW_CORRECTED
+        await self._stream_rows(request, TRADES, context, corrected=corrected)
 
     async def Subscribe(self, requests: AsyncIterator[SubscribeRequest], context: Context) -> None:
         """Serve a subscription."""
@@ -109,13 +112,20 @@ class QueryServicer:
             await context.write(serialize(SubscribeResponse(end=status_of(error))))
             raise
 
-    async def _latest(self, request: GetLatestQuotesRequest | GetLatestTradesRequest, form: RowForm) -> Sequence[Any]:
+    async def _latest(
+        self, request: GetLatestQuotesRequest | GetLatestTradesRequest, form: RowForm, *, corrected: bool
+    ) -> Sequence[Any]:
         hub = await self._hubs.get(request.dataset)
-        latest = hub.latest[form.kind].take(await _ids(hub, request.symbols))
+        latest = hub.latest_rows(form.kind, await _ids(hub, request.symbols), corrected=corrected)
         return form.rows_of(latest, hub.directory) if latest is not None else []
 
     async def _stream_rows(
-        self, request: StreamQuotesRequest | StreamTradesRequest, form: RowForm, context: Context
+        self,
+        request: StreamQuotesRequest | StreamTradesRequest,
+        form: RowForm,
+        context: Context,
+        *,
+        corrected: bool,
     ) -> None:
         try:
             async with while_token_lives():
@@ -125,7 +135,8 @@ class QueryServicer:
                 resumed = _metadata(context, "last-event-id")
                 snapshot = request.snapshot and not resumed
                 position = await start_position(hub, resumed or request.cursor, snapshot=snapshot)
-                await self._pump(RowStream(hub, position, form, ids, snapshot=snapshot), context)
+                rows = RowStream(hub, position, form, ids, snapshot=snapshot, corrected=corrected)
+                await self._pump(rows, context)
         except MarketDataError as error:
             await context.write(serialize(form.response(end=status_of(error))))
             raise

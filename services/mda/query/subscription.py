@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,10 +62,22 @@ class Subscription(Stream):
         The wanted kinds.
     snapshot
         Whether each new symbol begins with its latest row.
+    corrected
+        Whether trades are told as they stand, not as they came.
     """
 
-    def __init__(self, hub: Hub, position: int, heartbeat_s: float, kinds: frozenset[Kind], *, snapshot: bool) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        position: int,
+        heartbeat_s: float,
+        kinds: frozenset[Kind],
+        *,
+        snapshot: bool,
+        corrected: bool = False,
+    ) -> None:
         super().__init__(hub, position, heartbeat_s)
+        self._corrections = hub.corrections if corrected else None
         self._selection = select(kinds=kinds)
         self._snapshot = snapshot
         self._changes: deque[Change] = deque()
@@ -160,12 +172,16 @@ class Subscription(Stream):
 
     def _send_snapshot(self, ids: Sequence[int] | None) -> None:
         for kind in sorted(self._selection.kinds):
-            latest: Batch | None = self.hub.latest[kind].take(ids)
+            latest = self.hub.latest_rows(kind, ids, corrected=self._corrections is not None)
             for part in split(latest) if latest is not None else ():
                 self._outbox.append(encode_snapshot(part))
 
     def _piece(self, entry: ReadEntry) -> Piece:
-        return entry.columns(self._selection)
+        return entry.columns(self._selection, self._corrections)
+
+    def _standing(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Return rows as the reader wants to be told them."""
+        return batches if self._corrections is None else self._corrections.apply_to(batches)
 
     def _gap_message(self, gap: Gap) -> bytes:
         return serialize(SubscribeResponse(gaps=[gap], cursor=self.cursor))

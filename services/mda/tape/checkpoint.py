@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from marketdata.columns import Batch
 from marketdata.v1.gap_pb2 import Gap
 from mda.tape.log import Log, token_of
-from mda.tape.payload import decode_payload, encode_gaps, encode_payload, split_payload
+from mda.tape.payload import decode_with_snapshot, encode_gaps, encode_payload, encode_snapshot, split_payload
 
 _EPOCH: Final = "Mda-Epoch"
 _SEQUENCE: Final = "Mda-Sequence"
@@ -33,11 +33,14 @@ class Checkpoint:
         The latest rows.
     gaps
         The gaps that were noticed, oldest first.
+    corrections
+        The cancels and corrections of trades that are known, oldest first.
     """
 
     sequence: int = 0
     batches: Sequence[Batch] = ()
     gaps: Sequence[Gap] = ()
+    corrections: Sequence[Batch] = ()
 
 
 class Checkpoints:
@@ -58,10 +61,12 @@ class Checkpoints:
         if record is None or record.headers.get(_EPOCH) != str(epoch):
             return Checkpoint()
         gaps, rows = split_payload(record.data)
-        return Checkpoint(int(record.headers[_SEQUENCE]), decode_payload(rows), gaps)
+        batches, corrections = decode_with_snapshot(rows)
+        return Checkpoint(int(record.headers[_SEQUENCE]), batches, gaps, corrections)
 
     async def write(self, epoch: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint. Replicas may write at the same time: each one is true."""
         headers = {_EPOCH: str(epoch), _SEQUENCE: str(checkpoint.sequence)}
-        data = encode_gaps(checkpoint.gaps) + encode_payload(checkpoint.batches)
+        corrections = b"".join(map(encode_snapshot, checkpoint.corrections))
+        data = encode_gaps(checkpoint.gaps) + encode_payload(checkpoint.batches) + corrections
         await self._log.append(self._subject, data, headers, None)

@@ -49,6 +49,12 @@ def decode_payload(payload: bytes) -> list[Batch]:
         return [from_message(message) for message in _RESPONSE.FromString(payload).batches]
 
 
+def decode_with_snapshot(payload: bytes) -> tuple[list[Batch], list[Batch]]:
+    """Return the batches of a payload, and those that `encode_snapshot` wrote after them."""
+    message = _RESPONSE.FromString(payload)
+    return [from_message(batch) for batch in message.batches], [from_message(batch) for batch in message.snapshot]
+
+
 def _batches_start(payload: bytes) -> int:
     """Return where the gaps before the batches of a payload end."""
     start = 0

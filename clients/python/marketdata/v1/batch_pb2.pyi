@@ -18,12 +18,30 @@ class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SIDE_UNSPECIFIED: _ClassVar[Side]
     SIDE_BUY: _ClassVar[Side]
     SIDE_SELL: _ClassVar[Side]
+
+class TradeAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRADE_ACTION_UNSPECIFIED: _ClassVar[TradeAction]
+    TRADE_ACTION_CANCEL: _ClassVar[TradeAction]
+    TRADE_ACTION_CORRECT: _ClassVar[TradeAction]
+
+class TradeView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRADE_VIEW_UNSPECIFIED: _ClassVar[TradeView]
+    TRADE_VIEW_RAW: _ClassVar[TradeView]
+    TRADE_VIEW_CORRECTED: _ClassVar[TradeView]
 KIND_UNSPECIFIED: Kind
 KIND_QUOTE: Kind
 KIND_TRADE: Kind
 SIDE_UNSPECIFIED: Side
 SIDE_BUY: Side
 SIDE_SELL: Side
+TRADE_ACTION_UNSPECIFIED: TradeAction
+TRADE_ACTION_CANCEL: TradeAction
+TRADE_ACTION_CORRECT: TradeAction
+TRADE_VIEW_UNSPECIFIED: TradeView
+TRADE_VIEW_RAW: TradeView
+TRADE_VIEW_CORRECTED: TradeView
 
 class Batch(_message.Message):
     __slots__ = ("rows", "quotes", "trades")
@@ -58,7 +76,7 @@ class QuoteColumns(_message.Message):
     def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., bid_price: _Optional[_Iterable[int]] = ..., bid_size: _Optional[_Iterable[int]] = ..., ask_price: _Optional[_Iterable[int]] = ..., ask_size: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TradeColumns(_message.Message):
-    __slots__ = ("instrument_id", "ts_event", "ts_recv", "sequence", "price", "size", "side", "verdicts")
+    __slots__ = ("instrument_id", "ts_event", "ts_recv", "sequence", "price", "size", "side", "verdicts", "action", "refers_to")
     INSTRUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     TS_EVENT_FIELD_NUMBER: _ClassVar[int]
     TS_RECV_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +85,8 @@ class TradeColumns(_message.Message):
     SIZE_FIELD_NUMBER: _ClassVar[int]
     SIDE_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    REFERS_TO_FIELD_NUMBER: _ClassVar[int]
     instrument_id: _containers.RepeatedScalarFieldContainer[int]
     ts_event: _containers.RepeatedScalarFieldContainer[int]
     ts_recv: _containers.RepeatedScalarFieldContainer[int]
@@ -75,4 +95,6 @@ class TradeColumns(_message.Message):
     size: _containers.RepeatedScalarFieldContainer[int]
     side: _containers.RepeatedScalarFieldContainer[int]
     verdicts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[int]] = ..., size: _Optional[_Iterable[int]] = ..., side: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ...) -> None: ...
+    action: _containers.RepeatedScalarFieldContainer[int]
+    refers_to: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[int]] = ..., size: _Optional[_Iterable[int]] = ..., side: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ..., action: _Optional[_Iterable[int]] = ..., refers_to: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -27,7 +27,7 @@ from marketdata.v1 import batch_pb2 as marketdata_dot_v1_dot_batch__pb2
 from marketdata.v1 import verdict_pb2 as marketdata_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19marketdata/v1/trade.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19marketdata/v1/batch.proto\x1a\x1bmarketdata/v1/verdict.proto\"\x8d\x03\n\x05Trade\x12!\n\x06symbol\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06symbol\x12\x41\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\teventTime\x12=\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0breceiveTime\x12\x1f\n\x08sequence\x18\x04 \x01(\x04H\x00R\x08sequence\x88\x01\x01\x12\x1f\n\x05price\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\x05price\x12 \n\x04size\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18 H\x01R\x04size\x88\x01\x01\x12\x31\n\x04side\x18\x07 \x01(\x0e\x32\x13.marketdata.v1.SideB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04side\x12\x32\n\x08verdicts\x18\x08 \x03(\x0e\x32\x16.marketdata.v1.VerdictR\x08verdictsB\x0b\n\t_sequenceB\x07\n\x05_sizeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19marketdata/v1/trade.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19marketdata/v1/batch.proto\x1a\x1bmarketdata/v1/verdict.proto\"\xf9\x03\n\x05Trade\x12!\n\x06symbol\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06symbol\x12\x41\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\teventTime\x12=\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0breceiveTime\x12\x1f\n\x08sequence\x18\x04 \x01(\x04H\x00R\x08sequence\x88\x01\x01\x12\x1d\n\x05price\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x05price\x12 \n\x04size\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18 H\x01R\x04size\x88\x01\x01\x12\x31\n\x04side\x18\x07 \x01(\x0e\x32\x13.marketdata.v1.SideB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04side\x12\x32\n\x08verdicts\x18\x08 \x03(\x0e\x32\x16.marketdata.v1.VerdictR\x08verdicts\x12<\n\x06\x61\x63tion\x18\t \x01(\x0e\x32\x1a.marketdata.v1.TradeActionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06\x61\x63tion\x12 \n\trefers_to\x18\n \x01(\x04H\x02R\x08refersTo\x88\x01\x01\x42\x0b\n\t_sequenceB\x07\n\x05_sizeB\x0c\n\n_refers_tob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRADE'].fields_by_name['event_time']._loaded_options = None
   _globals['_TRADE'].fields_by_name['event_time']._serialized_options = b'\272H\003\310\001\001'
   _globals['_TRADE'].fields_by_name['price']._loaded_options = None
-  _globals['_TRADE'].fields_by_name['price']._serialized_options = b'\272H\006r\004\020\001\030 '
+  _globals['_TRADE'].fields_by_name['price']._serialized_options = b'\272H\004r\002\030 '
   _globals['_TRADE'].fields_by_name['size']._loaded_options = None
   _globals['_TRADE'].fields_by_name['size']._serialized_options = b'\272H\004r\002\030 '
   _globals['_TRADE'].fields_by_name['side']._loaded_options = None
   _globals['_TRADE'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_TRADE'].fields_by_name['action']._loaded_options = None
+  _globals['_TRADE'].fields_by_name['action']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_TRADE']._serialized_start=134
-  _globals['_TRADE']._serialized_end=531
+  _globals['_TRADE']._serialized_end=639
 # @@protoc_insertion_point(module_scope)

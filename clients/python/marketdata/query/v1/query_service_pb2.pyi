@@ -34,12 +34,14 @@ class GetLatestQuotesResponse(_message.Message):
     def __init__(self, quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ...) -> None: ...
 
 class GetLatestTradesRequest(_message.Message):
-    __slots__ = ("dataset", "symbols")
+    __slots__ = ("dataset", "symbols", "view")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     symbols: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ...) -> None: ...
+    view: _batch_pb2.TradeView
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., view: _Optional[_Union[_batch_pb2.TradeView, str]] = ...) -> None: ...
 
 class GetLatestTradesResponse(_message.Message):
     __slots__ = ("trades",)
@@ -74,16 +76,18 @@ class StreamQuotesResponse(_message.Message):
     def __init__(self, quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., gaps: _Optional[_Iterable[_Union[_gap_pb2.Gap, _Mapping]]] = ...) -> None: ...
 
 class StreamTradesRequest(_message.Message):
-    __slots__ = ("dataset", "symbols", "snapshot", "cursor")
+    __slots__ = ("dataset", "symbols", "snapshot", "cursor", "view")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     symbols: _containers.RepeatedScalarFieldContainer[str]
     snapshot: bool
     cursor: str
-    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ...) -> None: ...
+    view: _batch_pb2.TradeView
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ..., view: _Optional[_Union[_batch_pb2.TradeView, str]] = ...) -> None: ...
 
 class StreamTradesResponse(_message.Message):
     __slots__ = ("trades", "cursor", "watermark", "end", "gaps")
@@ -102,7 +106,7 @@ class StreamTradesResponse(_message.Message):
 class SubscribeRequest(_message.Message):
     __slots__ = ("start", "subscribe", "unsubscribe", "reauthenticate")
     class Start(_message.Message):
-        __slots__ = ("dataset", "now", "snapshot", "cursor", "time", "kinds", "symbols", "heartbeat", "conflate")
+        __slots__ = ("dataset", "now", "snapshot", "cursor", "time", "kinds", "symbols", "heartbeat", "conflate", "view")
         DATASET_FIELD_NUMBER: _ClassVar[int]
         NOW_FIELD_NUMBER: _ClassVar[int]
         SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +116,7 @@ class SubscribeRequest(_message.Message):
         SYMBOLS_FIELD_NUMBER: _ClassVar[int]
         HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
         CONFLATE_FIELD_NUMBER: _ClassVar[int]
+        VIEW_FIELD_NUMBER: _ClassVar[int]
         dataset: str
         now: bool
         snapshot: bool
@@ -121,7 +126,8 @@ class SubscribeRequest(_message.Message):
         symbols: SymbolSelection
         heartbeat: _duration_pb2.Duration
         conflate: _duration_pb2.Duration
-        def __init__(self, dataset: _Optional[str] = ..., now: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kinds: _Optional[_Iterable[_Union[_batch_pb2.Kind, str]]] = ..., symbols: _Optional[_Union[SymbolSelection, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conflate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+        view: _batch_pb2.TradeView
+        def __init__(self, dataset: _Optional[str] = ..., now: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., cursor: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kinds: _Optional[_Iterable[_Union[_batch_pb2.Kind, str]]] = ..., symbols: _Optional[_Union[SymbolSelection, _Mapping]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conflate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., view: _Optional[_Union[_batch_pb2.TradeView, str]] = ...) -> None: ...
     class Reauthenticate(_message.Message):
         __slots__ = ("token",)
         TOKEN_FIELD_NUMBER: _ClassVar[int]
