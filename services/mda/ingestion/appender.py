@@ -73,13 +73,12 @@ class Appender:
         deadline = time.monotonic() + _GIVE_UP_S
         claims = 0
         while claims < _CLAIMS:
-            newest = await self._tape.newest_of(self._producer)
-            last = newest.entry.last_number if newest else 0
-            numbering = newest.entry.numbering if newest else ""
-            claim = Entry(last, last, newest.entry.instruments_version if newest else 0, b"", numbering)
-            link = claim.link(self._producer, newest.link.hash if newest else "", secrets.token_hex(8))
+            standing = await self._tape.standing_of(self._producer)
+            last, numbering = standing.last_number, standing.numbering
+            claim = Entry(last, last, standing.instruments_version, b"", numbering)
+            link = claim.link(self._producer, standing.hash, secrets.token_hex(8))
             try:
-                sequence = await self._tape.append(self._producer, claim, link, newest.sequence if newest else 0)
+                sequence = await self._tape.append(self._producer, claim, link, standing.expected)
             except WrongPlaceError:  # something landed in between: look again
                 claims += 1
                 continue
@@ -135,13 +134,20 @@ class Appender:
                 return await self._tape.append(self._producer, entry, link, expected)
             except WrongPlaceError:
                 found = await self._tape.next_of(self._producer, expected)
-                if found is None or found.link != link:
+                if found is not None and found.link == link:
+                    return found.sequence  # it had landed, and the answer was lost
+                if not expected or found is not None or not await self._dropped(link.previous):
                     raise self._fenced() from None
-                return found.sequence  # it had landed, and the answer was lost
+                expected = 0
             except MarketDataError as error:
                 if error.reason != reasons.ERROR_REASON_TAPE_UNAVAILABLE or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_PAUSE_S)
+
+    async def _dropped(self, newest: str) -> bool:
+        """Return whether the tape has dropped all of the producer's entries, the newest of which has a hash."""
+        standing = await self._tape.standing_of(self._producer)
+        return standing.expected == 0 and standing.hash == newest
 
     def _fenced(self) -> MarketDataError:
         return MarketDataError(

@@ -136,8 +136,10 @@ class Datasets:
                 if not await dataset.instruments.exists():
                     raise unknown_dataset(name)
                 await dataset.refresh()
-                # Datasets that were made before there was a quarantine have none yet.
-                await dataset.quarantine.create(self._settings.retention(name))
+                # Datasets that were made before there was a quarantine, or an archive, have none yet.
+                retention = self._settings.retention(name)
+                await dataset.quarantine.create(retention)
+                await dataset.tape.archived.create(retention.replicas)
                 self._open[name] = dataset
         return self._open[name]
 

@@ -147,9 +147,8 @@ async def _append(dataset: Dataset, item_id: str, batch: Batch) -> Released:
 
 
 async def _sequence(dataset: Dataset, item_id: str) -> int:
-    """Return the place of a released item on the tape; 0 if it is not there."""
-    stored = await dataset.tape.newest_of(_producer(item_id))
-    return 0 if stored is None else stored.sequence
+    """Return the place of a released item on the tape, be it dropped since; 0 if it never was there."""
+    return (await dataset.tape.standing_of(_producer(item_id))).sequence
 
 
 def _producer(item_id: str) -> str:

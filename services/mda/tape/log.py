@@ -123,7 +123,7 @@ class Log:
         self._subjects = subjects
         self._timeout_s = timeout_s
 
-    async def create(self, *, max_bytes: int, replicas: int, keep_s: float | None) -> None:
+    async def create(self, *, max_bytes: int, replicas: int, keep_s: float | None, newest_only: bool = False) -> None:
         """Make the stream, if it is not there.
 
         Parameters
@@ -134,6 +134,8 @@ class Log:
             On how many servers each record is.
         keep_s
             Where set, records older than this go, and the oldest make room for new.
+        newest_only
+            Whether of each subject only the newest record stays.
         """
         config = api.StreamConfig(
             name=self.stream,
@@ -142,6 +144,7 @@ class Log:
             discard=api.DiscardPolicy.NEW if keep_s is None else api.DiscardPolicy.OLD,
             max_age=keep_s,
             max_bytes=max_bytes,
+            max_msgs_per_subject=1 if newest_only else -1,
             num_replicas=replicas,
             allow_direct=True,
             deny_delete=True,
@@ -199,6 +202,17 @@ class Log:
         with _of_the_contract(self.stream):
             ack = await self._jetstream.publish(subject, data, timeout=self._timeout_s, headers=all_headers)
             return ack.seq
+
+    async def drop_before(self, sequence: int) -> None:
+        """Drop all records before a place.
+
+        Raises
+        ------
+        MarketDataError
+            TAPE_UNAVAILABLE: they may have been dropped.
+        """
+        with _of_the_contract(self.stream):
+            await self._jetstream.purge_stream(self.stream, seq=sequence)
 
     async def next_of(self, subject: str, after: int) -> Record | None:
         """Return a subject's next record after a place; None if there is none."""

@@ -13,6 +13,7 @@ from opentelemetry import propagate, trace
 from marketdata.v1.instrument_pb2 import Instrument, InstrumentList
 from marketdata.v1.policy_pb2 import Policy
 from mda.market.instruments import Directory
+from mda.tape.archived import Archived, Standing
 from mda.tape.chain import Link, make_link
 from mda.tape.log import Log, NewId, Record, list_streams, name_of, token_of
 
@@ -95,6 +96,19 @@ class StoredEntry:
         return int(self.link.hash[:8] or "0", 16)
 
     @property
+    def standing(self) -> Standing:
+        """Where its producer stands after it."""
+        entry = self.entry
+        return Standing(
+            sequence=self.sequence,
+            on_tape=True,
+            last_number=entry.last_number,
+            instruments_version=entry.instruments_version,
+            hash=self.link.hash,
+            numbering=entry.numbering,
+        )
+
+    @property
     def intact(self) -> bool:
         """Whether it says what was written."""
         return self.entry.link(self.producer, self.link.previous, self.link.salt) == self.link
@@ -121,15 +135,25 @@ class Retention:
 
 
 class Tape:
-    """The tape of one dataset."""
+    """The tape of one dataset.
+
+    Attributes
+    ----------
+    dataset
+        Its name.
+    archived
+        What the archive has told of it.
+    """
 
     def __init__(self, client: Client, dataset: str) -> None:
         self.dataset = dataset
+        self.archived = Archived(client, dataset)
         self._prefix = f"tape.{token_of(dataset)}"
         self._log = Log(client, f"{_STREAM_PREFIX}{token_of(dataset)}", f"{self._prefix}.>")
 
     async def create(self, retention: Retention) -> None:
-        """Make the tape, if it is not there."""
+        """Make the tape, and what goes with it, where it is not there."""
+        await self.archived.create(retention.replicas)
         await self._log.create(max_bytes=retention.max_bytes, replicas=retention.replicas, keep_s=retention.keep_s)
 
     async def bounds(self) -> TapeBounds | None:
@@ -170,15 +194,24 @@ class Tape:
             new_id = NewId(link.hash, after)
             return await self._log.append(self._subject(producer), entry.payload, headers, sequence, new_id)
 
+    async def drop_before(self, sequence: int) -> None:
+        """Drop all entries before a place: somebody else has them, and where their producers stood."""
+        await self._log.drop_before(sequence)
+
     async def next_of(self, producer: str, after: int) -> StoredEntry | None:
         """Return a producer's next entry after a place; None if there is none."""
         record = await self._log.next_of(self._subject(producer), after)
         return None if record is None else _stored(record)
 
     async def newest_of(self, producer: str) -> StoredEntry | None:
-        """Return a producer's newest entry; None if it has none."""
+        """Return a producer's newest entry that the tape holds; None if it holds none."""
         record = await self._log.last(self._subject(producer))
         return None if record is None else _stored(record)
+
+    async def standing_of(self, producer: str) -> Standing:
+        """Return where a producer stands: by its newest entry, or where that was dropped, by what the archive told."""
+        newest = await self.newest_of(producer)
+        return await self.archived.standing(producer) if newest is None else newest.standing
 
     async def at(self, sequence: int) -> StoredEntry | None:
         """Return the entry at a place; None if it is not there."""
