@@ -49,8 +49,7 @@ class Ticks:
     def __len__(self) -> int:
         return len(self.ts_event)
 
-    def take(self, rows: Rows) -> Ticks:
-        """Return some rows: a slice, an index array or a boolean mask."""
+    def __getitem__(self, rows: Rows) -> Ticks:
         return Ticks(
             self.instrument_id[rows],
             self.ts_event[rows],
@@ -98,17 +97,21 @@ def in_bar_order(ticks: Ticks) -> Ticks:
         order = by_time if order is None else order[by_time]
     ids = ticks.instrument_id if order is None else ticks.instrument_id[order]
     by_id = np.argsort(ids.astype(np.uint16) if ids.max() < _SMALL_IDS else ids, kind="stable")
-    return ticks.take(by_id if order is None else order[by_id])
+    return ticks[by_id if order is None else order[by_id]]
 
 
 def in_order(keys: Iterable[NDArray[Any]]) -> bool:
     """Return whether rows are in the order of some columns, the most significant first."""
-    tied: Any = True
+    tied: NDArray[np.bool_] | None = None
     for key in keys:
         later, before = key[1:], key[:-1]
-        if some((later < before) & tied):
+        falls, same = later < before, later == before
+        if tied is not None:
+            falls &= tied
+            same &= tied
+        if some(falls):
             return False
-        tied = (later == before) & tied
-        if not some(tied):
+        if not some(same):
             break
+        tied = same
     return True
