@@ -16,6 +16,7 @@ def laptop(state: Path) -> GatewaySettings:
         tls_port=8443,
         admin_port=9901,
         jwks_socket=state / "jwks.sock",
+        archive=Upstream("127.0.0.1", 9104),
         auth=Upstream("127.0.0.1", 9101),
         ingestion=Upstream("127.0.0.1", 9102),
         query=Upstream("127.0.0.1", 9103),

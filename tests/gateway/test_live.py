@@ -125,6 +125,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewaySetting
         port=port,
         admin_port=admin,
         jwks_socket=Path(f"/tmp/mda-test-{port}.sock"),  # a short path, as sockets need
+        archive=upstream,
         auth=upstream,
         ingestion=upstream,
         query=upstream,

@@ -13,10 +13,10 @@ from marketdata.v1.gap_pb2 import Gap
 from mda.ingestion.appender import Appender
 from mda.market.errors import MarketDataError
 from mda.query import hub as hub_module
-from mda.query.damage import Inspector
 from mda.query.ring import read_entry
 from mda.query.row_stream import TRADES, RowStream
 from mda.tape.chain import Link
+from mda.tape.damage import Inspector
 from mda.tape.payload import encode_payload
 from mda.tape.tape import Entry, Retention, StoredEntry
 from tests.query.feeding import Feed, Reader, make_feed, opened, reading

@@ -121,8 +121,9 @@ class Client:
             A name of its own in the dataset. One that was used before goes on from where
             it stands.
         ack_level
-            How safe a batch must be before it is acknowledged: DURABLE, or ACCEPTED, where
-            what was acknowledged a moment before the server is killed may be lost.
+            How safe a batch must be before it is acknowledged: DURABLE; VISIBLE, once it is
+            in the lake, too; or ACCEPTED, where what was acknowledged a moment before the
+            server is killed may be lost.
         """
         opened = Publisher.open(self._channel, self._tokens, dataset, producer, ack_level=ack_level)
         async with opened as publisher:

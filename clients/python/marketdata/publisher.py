@@ -43,6 +43,7 @@ class AckLevel(IntEnum):
 
     ACCEPTED = ingestion_service_pb2.ACK_LEVEL_ACCEPTED
     DURABLE = ingestion_service_pb2.ACK_LEVEL_DURABLE
+    VISIBLE = ingestion_service_pb2.ACK_LEVEL_VISIBLE
 
 
 _LEVELS: Final = {level: ingestion_service_pb2.AckLevel.Name(level) for level in AckLevel}
@@ -262,8 +263,11 @@ class Publisher:
         if not self._opened.is_set():
             self._last_number = last_number
             self._opened.set()
-        self._acknowledge(last_number)
-        again = [item for item in (*self._accepted, *self._sent) if item.number > last_number]
+        if self._ack_level is AckLevel.VISIBLE:
+            again = [*self._sent]  # those that are durable are acknowledged, too, once they are visible
+        else:
+            self._acknowledge(last_number)
+            again = [item for item in (*self._accepted, *self._sent) if item.number > last_number]
         if last_number < self._acknowledged_number and (not again or again[0].number > last_number + 1):
             raise ApiError(
                 grpc.StatusCode.DATA_LOSS,

@@ -48,6 +48,11 @@ class Folder:
         return self.root / "nats"
 
     @property
+    def lake(self) -> Path:
+        """The lake's tables."""
+        return self.root / "lake"
+
+    @property
     def database(self) -> Path:
         """Auth's database."""
         return self.root / "auth.db"
@@ -66,7 +71,7 @@ class Folder:
 
     def create(self) -> None:
         """Make the folder and those in it, for this user only."""
-        for path in (self.root, self.logs, self.gateway, self.tls, self.jetstream):
+        for path in (self.root, self.logs, self.gateway, self.tls, self.jetstream, self.lake):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def lock(self) -> IO[str]:

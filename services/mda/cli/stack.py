@@ -31,8 +31,9 @@ from mda.runtime.probe import serves
 from mda.runtime.settings import ServiceSettings
 
 HOST: Final = "127.0.0.1"
-_INTERNAL: Final = ("nats", "auth", "ingestion", "query", "admin", "metrics_auth", "metrics_ingestion", "metrics_query")
-_SCOPES: Final = ("instruments:write", "quotes:publish", "quotes:read")
+_SERVICES: Final = ("auth", "ingestion", "archive", "query")
+_INTERNAL: Final = ("nats", "admin", *_SERVICES, *(f"metrics_{name}" for name in _SERVICES))
+_SCOPES: Final = ("archive:write", "instruments:write", "quotes:publish", "quotes:read")
 _LONGEST_SOCKET_PATH: Final = 100
 _MAX_PAYLOAD: Final = 8 << 20
 
@@ -118,7 +119,7 @@ def prepare(stack: Stack) -> list[list[Spec]]:
     keys = _ensure_secrets(folder)
     stages = [
         [_nats(stack, keys["nats_token"])],
-        [_service(stack, name, keys) for name in ("auth", "ingestion", *stack.queries)],
+        [_service(stack, name, keys) for name in ("auth", "ingestion", "archive", *stack.queries)],
         [_gateway(stack)],
     ]
     if stack.feed:
@@ -156,20 +157,20 @@ def _ensure_secrets(folder: Folder) -> dict[str, str]:
     if keys and "cursor_key" not in keys:  # of an earlier version
         keys["cursor_key"] = _cursor_key()
         folder.write_secrets(keys)
-    if not keys:
-        store = open_store(_auth_settings(folder))
-        try:
-            demo = ensure_client(store, "demo", Tier.INTERNAL, _SCOPES)
-            feed = ensure_client(store, "sim-feed", Tier.INTERNAL, _SCOPES)
+    store = open_store(_auth_settings(folder))
+    try:
+        demo = ensure_client(store, "demo", Tier.INTERNAL, _SCOPES)
+        feed = ensure_client(store, "sim-feed", Tier.INTERNAL, _SCOPES)
+        if not keys:
             keys = {
                 "nats_token": secrets.token_urlsafe(24),
                 "cursor_key": _cursor_key(),
                 "api_key": create_api_key(store, demo).text,
                 "feed_api_key": create_api_key(store, feed).text,
             }
-        finally:
-            store.close()
-        folder.write_secrets(keys)
+            folder.write_secrets(keys)
+    finally:
+        store.close()
     return keys
 
 
@@ -211,6 +212,7 @@ def _service(stack: Stack, name: str, keys: Mapping[str, str]) -> Spec:
         "MDA_NATS_URL": f"nats://{HOST}:{stack.ports['nats']}",
         "MDA_NATS_TOKEN": keys["nats_token"],
         "MDA_AUTH_TARGET": f"{HOST}:{stack.ports['auth']}",
+        "MDA_LAKE_URI": str(stack.folder.lake),
         "MDA_AUTH_DATABASE_URL": f"sqlite:///{stack.folder.database}",
     }
     # Batches are large and live briefly: glibc would give their pages back, and fault them in again.
@@ -238,6 +240,7 @@ def _gateway(stack: Stack) -> Spec:
         tls_port=stack.tls_port,
         admin_port=stack.ports["admin"],
         jwks_socket=_socket_path(folder / "jwks.sock"),
+        archive=Upstream(HOST, stack.ports["archive"]),
         auth=Upstream(HOST, stack.ports["auth"]),
         ingestion=Upstream(HOST, stack.ports["ingestion"]),
         query=Upstream(HOST, *_ports(stack, stack.queries)),

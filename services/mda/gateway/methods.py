@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.rpc import error_details_pb2
 
+from marketdata.archive.v1 import archive_service_pb2
 from marketdata.auth.v1 import auth_service_pb2
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
@@ -21,6 +22,7 @@ _HTTP: Final[Any] = annotations_pb2.http
 
 # The cluster of every service in a file.
 FILES: Final[dict[str, FileDescriptor]] = {
+    "archive": archive_service_pb2.DESCRIPTOR,
     "auth": auth_service_pb2.DESCRIPTOR,
     "ingestion": ingestion_service_pb2.DESCRIPTOR,
     "query": query_service_pb2.DESCRIPTOR,

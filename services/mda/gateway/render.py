@@ -162,7 +162,12 @@ def _access_log(path: Path | None) -> dict[str, Any]:
 
 
 def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
-    return {"auth": settings.auth, "ingestion": settings.ingestion, "query": settings.query}
+    return {
+        "archive": settings.archive,
+        "auth": settings.auth,
+        "ingestion": settings.ingestion,
+        "query": settings.query,
+    }
 
 
 def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:

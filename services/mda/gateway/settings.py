@@ -92,7 +92,7 @@ class GatewaySettings:
         The address that both listeners bind.
     jwks_socket
         A unix socket that Envoy makes for itself, to fetch the signing keys.
-    auth, ingestion, query
+    archive, auth, ingestion, query
         The services.
     descriptors
         Where the FileDescriptorSet of the services lies when Envoy starts.
@@ -117,6 +117,7 @@ class GatewaySettings:
     admin_port: int
     bind: str = "127.0.0.1"
     jwks_socket: Path
+    archive: Upstream
     auth: Upstream
     ingestion: Upstream
     query: Upstream

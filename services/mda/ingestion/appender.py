@@ -47,6 +47,8 @@ class Appender:
     ----------
     last_number
         The number of the producer's newest batch on the tape; 0 if there is none.
+    opened_sequence
+        The sequence number of the entry that claimed its place; 0 before `open`.
     numbering
         What the tape told of its sequence numbers when it was opened.
     """
@@ -57,6 +59,7 @@ class Appender:
         self._newest = _placed("", 0)
         self._patient = 0
         self.last_number = 0
+        self.opened_sequence = 0
         self.numbering = ""
 
     async def open(self) -> None:
@@ -88,6 +91,7 @@ class Appender:
                 await asyncio.sleep(_PAUSE_S)
                 continue
             self._newest = _placed(link.hash, sequence)
+            self.opened_sequence = sequence
             self.last_number, self.numbering = last, numbering
             return
         raise self._fenced()

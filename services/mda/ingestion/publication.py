@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from mda.ingestion.appender import Appender
 from mda.ingestion.commit import CommitQueue, Numbered
 from mda.ingestion.datasets import Dataset
 from mda.ingestion.judging import Prepared, judge, prepare
+from mda.ingestion.seeing import archived_places, next_place
 from mda.ingestion.sideline import Sideline
 from mda.market.errors import MarketDataError
 from mda.market.numbering import Numbering, Numbers, row_numbers
@@ -24,6 +26,9 @@ from mda.tape.tape import Entry
 
 _ENOUGH_ROWS: Final = 4_096
 """While an append is under way, batches are checked and encoded from this many rows on."""
+_MOST_UNSEEN: Final = 1_024
+"""How many groups may wait for the archive."""
+
 _UNDER_WAY: Final = 2
 """How many appends may be under way, besides the one that is waited for."""
 
@@ -85,6 +90,14 @@ class _UnderWay:
         return [outcome for group in self.groups for outcome in group.outcomes(sequence)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    """What became of batches that are durable, and wait for the archive to have an entry."""
+
+    sequence: int
+    outcomes: list[Outcome]
+
+
 class Publication:
     """The state of one `Publish` stream.
 
@@ -99,12 +112,15 @@ class Publication:
     accepted
         Whether an outcome comes as soon as its batch is with the appender, not once it is
         durable.
+    visible
+        Whether it comes only once the archive has the batch, too.
     """
 
-    def __init__(self, dataset: Dataset, producer: str, *, accepted: bool = False) -> None:
+    def __init__(self, dataset: Dataset, producer: str, *, accepted: bool = False, visible: bool = False) -> None:
         self._dataset = dataset
         self._producer = producer
         self._accepted = accepted
+        self._visible = visible
         self._numbering: Numbering | None = None
         self._appender = Appender(dataset.tape, producer)
         self._sideline = Sideline(dataset.quarantine, producer)
@@ -112,6 +128,7 @@ class Publication:
         self._ready: CommitQueue[_Group] = CommitQueue()
         self._under_way: asyncio.Queue[_UnderWay | None] = asyncio.Queue(_UNDER_WAY)
         self._done: asyncio.Queue[list[Outcome] | Exception | None] = asyncio.Queue(_UNDER_WAY)
+        self._unseen: asyncio.Queue[_Unseen | Exception | None] = asyncio.Queue(_MOST_UNSEEN)
         self._appends: set[asyncio.Future[int]] = set()
         self._last_taken = 0
         self._last_flagged = 0
@@ -155,7 +172,8 @@ class Publication:
         MarketDataError
             That of a batch that may not go on the tape, of the tape, or of `close`.
         """
-        stages = [asyncio.create_task(stage) for stage in (self._judge_all(), self._append_all(), self._settle_all())]
+        work = [self._judge_all(), self._append_all(), self._settle_all()]
+        stages = [asyncio.create_task(stage) for stage in (*work, *([self._see_all()] if self._visible else ()))]
         try:
             while (done := await self._done.get()) is not None:
                 if isinstance(done, Exception):
@@ -236,9 +254,9 @@ class Publication:
             while (item := await self._under_way.get()) is not None:
                 await self._settle(item)
         except Exception as error:  # whatever it is, `outcomes` ends with it
-            await self._done.put(error)
+            await self._settled.put(error)
         else:
-            await self._done.put(None)
+            await self._settled.put(None)
 
     async def _settle(self, item: _UnderWay) -> None:
         await asyncio.wait([item.append])  # which does not cancel it, if we are
@@ -246,8 +264,28 @@ class Publication:
         sequence = item.append.result()
         if self._under_way.empty():
             self._queue.want(1)
-        if not self._accepted:
+        if self._visible:
+            # What was on the tape before came before the opening.
+            await self._unseen.put(_Unseen(sequence or self._appender.opened_sequence, item.outcomes(sequence)))
+        elif not self._accepted:
             await self._done.put(item.outcomes(sequence))
+
+    @property
+    def _settled(self) -> asyncio.Queue[Any]:
+        """Where the end goes, after all that is settled."""
+        return self._unseen if self._visible else self._done
+
+    async def _see_all(self) -> None:
+        try:
+            async with aclosing(archived_places(self._dataset.tape)) as places:
+                reached = 0
+                while isinstance(item := await self._unseen.get(), _Unseen):
+                    while reached < item.sequence:
+                        reached = await next_place(places, self._dataset.tape.dataset)
+                    await self._done.put(item.outcomes)
+            await self._done.put(item)
+        except Exception as error:  # whatever it is, `outcomes` ends with it
+            await self._done.put(error)
 
     async def _append(self, groups: list[_Group]) -> int:
         """Append what is new; return its sequence number, 0 if nothing is."""

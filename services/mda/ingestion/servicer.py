@@ -12,6 +12,7 @@ from marketdata.columns import Kind
 from marketdata.ingestion.v1.ingestion_service_pb2 import (
     ACK_LEVEL_ACCEPTED,
     ACK_LEVEL_DURABLE,
+    ACK_LEVEL_VISIBLE,
     AckLevel,
     GetPolicyRequest,
     GetPolicyResponse,
@@ -77,7 +78,8 @@ class IngestionServicer:
             opening = _read_open(await anext(requests, b""))
             level = opening.ack_level or ACK_LEVEL_DURABLE
             dataset = await self._datasets.get(opening.dataset)
-            publication = Publication(dataset, opening.producer, accepted=level == ACK_LEVEL_ACCEPTED)
+            accepted, visible = level == ACK_LEVEL_ACCEPTED, level == ACK_LEVEL_VISIBLE
+            publication = Publication(dataset, opening.producer, accepted=accepted, visible=visible)
             last_number = await publication.open()
             await context.write(PublishResponse(opened=PublishResponse.Opened(last_number=last_number)))
             reader = asyncio.create_task(_read_batches(requests, publication, opening.dataset))

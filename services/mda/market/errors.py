@@ -81,6 +81,11 @@ def invalid_field(field: str, rule: str, message: str) -> MarketDataError:
     return MarketDataError(reasons.ERROR_REASON_INVALID_FIELD, message, field=field, rule=rule)
 
 
+def archive_unavailable(dataset: str, problem: str) -> MarketDataError:
+    """Return the error for an archive that does not go on, or a lake that does not answer."""
+    return MarketDataError(reasons.ERROR_REASON_ARCHIVE_UNAVAILABLE, problem, retry_after_s=5, dataset=dataset)
+
+
 def draining() -> MarketDataError:
     """Return the error that ends the streams of a service that is about to stop."""
     return MarketDataError(

@@ -22,13 +22,13 @@ from mda.market.corrections import Corrections
 from mda.market.cursor import Cursor, decode_cursor
 from mda.market.errors import MarketDataError, invalid_field, unknown_dataset
 from mda.market.instruments import Directory
-from mda.query.damage import Inspector, lost_entries
 from mda.query.gaps import Gaps
 from mda.query.latest import LatestRows, latest_standing, split
 from mda.query.notices import tell_gaps
 from mda.query.ring import ReadEntry, Ring, read_entry
 from mda.runtime.telemetry import BYTES, LAG, OPEN_GAPS, ROWS
 from mda.tape.checkpoint import Checkpoint, Checkpoints
+from mda.tape.damage import Inspector, lost_entries
 from mda.tape.payload import decode_payload
 from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
 

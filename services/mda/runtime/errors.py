@@ -42,6 +42,7 @@ CATALOG: Final[Mapping[ErrorReason, grpc.StatusCode]] = {
     reasons.ERROR_REASON_UNKNOWN_INSTRUMENT_ID: _C.INVALID_ARGUMENT,
     reasons.ERROR_REASON_ROW_REFUSED: _C.INVALID_ARGUMENT,
     reasons.ERROR_REASON_BAD_CORRECTION: _C.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_ARCHIVE_UNAVAILABLE: _C.UNAVAILABLE,
 }
 """The status code of each reason, as documented in `marketdata/v1/error_reason.proto`."""
 

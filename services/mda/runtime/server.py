@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from marketdata.archive.v1 import archive_service_pb2
 from marketdata.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
@@ -29,6 +30,7 @@ from mda.runtime.settings import ServiceSettings
 from mda.runtime.telemetry import start_telemetry, stop_telemetry
 
 API_FILES: Final = (
+    archive_service_pb2.DESCRIPTOR,
     auth_service_pb2.DESCRIPTOR,
     ingestion_service_pb2.DESCRIPTOR,
     query_service_pb2.DESCRIPTOR,

@@ -25,6 +25,8 @@ ROWS: Final = Counter("mda_rows_total", "Rows that came in or went out.", ["dire
 BYTES: Final = Counter("mda_row_bytes_total", "Bytes of rows that came in or went out.", ["direction", "dataset"])
 DAMAGE: Final = Counter("mda_tape_damage_total", "Places where a tape is damaged.", ["dataset"])
 OPEN_GAPS: Final = Gauge("mda_open_gaps", "Gaps that are open.", ["dataset"])
+ARCHIVED_ROWS: Final = Counter("mda_archived_rows_total", "Rows that were committed to the lake.", ["dataset"])
+ARCHIVE_LAG: Final = Gauge("mda_archive_lag_entries", "Tape entries that are not in the lake yet.", ["dataset"])
 LAG: Final = Gauge("mda_stream_lag_entries", "Tape entries that the slowest open stream has yet to send.", ["dataset"])
 
 

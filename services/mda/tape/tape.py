@@ -163,7 +163,7 @@ class Tape:
             return None
         epoch = int(info.created.timestamp() * 1_000_000)
         # JetStream calls the first place of a stream that never held anything 0.
-        return TapeBounds(epoch, max(info.state.first_seq, 1), info.state.last_seq)
+        return TapeBounds(epoch, max(info.state.first_seq, 1), info.state.last_seq, info.state.bytes)
 
     async def append(self, producer: str, entry: Entry, link: Link, expected: int | str) -> int:
         """Append an entry and return its sequence number, once it is durable.
@@ -248,11 +248,14 @@ class TapeBounds:
     first, last
         The sequence numbers of its oldest and newest entry; `last` is `first` - 1
         where it is empty.
+    size
+        How many bytes it takes.
     """
 
     epoch: int
     first: int
     last: int
+    size: int = 0
 
 
 async def list_datasets(client: Client) -> list[str]:

@@ -20,9 +20,11 @@ class AckLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACK_LEVEL_UNSPECIFIED: _ClassVar[AckLevel]
     ACK_LEVEL_ACCEPTED: _ClassVar[AckLevel]
     ACK_LEVEL_DURABLE: _ClassVar[AckLevel]
+    ACK_LEVEL_VISIBLE: _ClassVar[AckLevel]
 ACK_LEVEL_UNSPECIFIED: AckLevel
 ACK_LEVEL_ACCEPTED: AckLevel
 ACK_LEVEL_DURABLE: AckLevel
+ACK_LEVEL_VISIBLE: AckLevel
 
 class PublishRequest(_message.Message):
     __slots__ = ("open", "batch", "batches")

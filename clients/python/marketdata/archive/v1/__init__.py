@@ -1,0 +1,1 @@
+"""Stubs of `marketdata.archive.v1`."""

@@ -1,0 +1,142 @@
+"""The Parquet files of a table."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+from deltalake.transaction import AddAction, RemoveAction
+
+from mda.lake.layout import PARTITION, encodings
+from mda.lake.location import Location
+
+BOUNDED: Final = ("instrument_id", "ts_event", "tape_epoch", "tape_sequence", "time_ns")
+"""Columns of which the log tells each file's least and greatest value."""
+
+_FRESH_GROUP: Final = 131_072
+_SORTED_GROUP: Final = 32_768
+"""Rows of a row group: small where they are sorted, so that few are read for one instrument."""
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """A file of a table, as the log tells.
+
+    Attributes
+    ----------
+    path
+        Relative to the table.
+    size
+        Its bytes.
+    rows
+        How many rows it has.
+    partition
+        Its values of the partition's columns.
+    least, greatest
+        Of each column in `BOUNDED` that the table has.
+    """
+
+    path: str
+    size: int
+    rows: int
+    partition: Mapping[str, str]
+    least: Mapping[str, int]
+    greatest: Mapping[str, int]
+
+    def remove(self, *, changes_rows: bool) -> RemoveAction:
+        """Return the action that takes it out of the table."""
+        return RemoveAction(self.path, changes_rows, _now_ms(), self.size, dict(self.partition))
+
+
+def write_file(
+    location: Location, table: pa.Table, date: str | None, *, is_sorted: bool = False, changes_rows: bool = True
+) -> AddAction:
+    """Write rows as a file of a table, and return the action that adds it.
+
+    Parameters
+    ----------
+    location
+        The table.
+    table
+        The rows.
+    date
+        Their partition; None where the table has none.
+    is_sorted
+        Whether they are sorted by instrument and time.
+    changes_rows
+        Whether it brings rows that the table does not have.
+    """
+    partition = {} if date is None else {PARTITION: date}
+    folder = "".join(f"{name}={value}/" for name, value in partition.items())
+    data = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        data,
+        compression="zstd",
+        compression_level=3 if is_sorted else 1,
+        row_group_size=_SORTED_GROUP if is_sorted else _FRESH_GROUP,
+        write_page_checksum=True,
+        **encodings(table.column_names),
+    )
+    content = data.getvalue()
+    path = f"{folder}{uuid.uuid4().hex}-{footer_hash(content.to_pybytes())}.parquet"
+    filesystem = location.filesystem()
+    if location.is_folder and folder:
+        filesystem.create_dir(folder, recursive=True)
+    with filesystem.open_output_stream(path) as file:
+        file.write(content)
+    location.sync(path)
+    return AddAction(path, content.size, partition, _now_ms(), changes_rows, _stats(table))
+
+
+def footer_hash(content: bytes) -> str:
+    """Return the hash of a Parquet file's footer, of which Parquet itself has none: it ends the file's name.
+
+    Parameters
+    ----------
+    content
+        The file, or its end, from the footer on or before.
+    """
+    size = int.from_bytes(content[-8:-4], "little") + 8
+    return xxhash.xxh3_64_hexdigest(content[-size:])
+
+
+def _stats(table: pa.Table) -> str:
+    bounds: dict[str, Any] = {
+        name: pc.min_max(table.column(name)).as_py() for name in BOUNDED if name in table.column_names
+    }
+    return json.dumps(
+        {
+            "numRecords": table.num_rows,
+            "minValues": {name: bound["min"] for name, bound in bounds.items()},
+            "maxValues": {name: bound["max"] for name, bound in bounds.items()},
+            "nullCount": dict.fromkeys(bounds, 0),
+        }
+    )
+
+
+def files_of(actions: pa.Table) -> list[LakeFile]:
+    """Return the files that a log's `add` actions, flattened, tell of."""
+    return [_file_of(row) for row in actions.to_pylist()]
+
+
+def _file_of(row: dict[str, Any]) -> LakeFile:
+    def of(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+    partition = {name: str(value) for name, value in of("partition.").items()}
+    least = {name: value for name, value in of("min.").items() if value is not None}
+    greatest = {name: value for name, value in of("max.").items() if value is not None}
+    return LakeFile(row["path"], row["size_bytes"], row["num_records"], partition, least, greatest)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,215 @@
+"""The lake of one dataset, for readers: rows by instrument and time, or in the order of the tape."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from marketdata.columns import Kind, concatenate
+from mda.lake.files import LakeFile
+from mda.lake.layout import ENTRIES, SCHEMAS, TABLES, Placed, from_table, stored_names
+from mda.lake.location import Location
+from mda.lake.reading import FileReader, Range, may_hold
+from mda.lake.table import LakeTable, Snapshot
+
+_FRESH_S: Final = 1.0
+"""For how long a look at the log is good, in seconds."""
+
+_ROW_BITS: Final = 20
+"""An entry has fewer rows than 2^20."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The tables of a dataset as they stood at one moment.
+
+    Attributes
+    ----------
+    epoch
+        The tape's epoch.
+    archived
+        The sequence number of the newest entry all of whose rows are there: rows of later
+        ones may be, and do not count.
+    tables
+        By name.
+    """
+
+    epoch: int
+    archived: int
+    tables: Mapping[str, Snapshot]
+
+    def files(self, table: str, wanted: Mapping[str, Range]) -> list[LakeFile]:
+        """Return the files of a table that may hold rows in all of some ranges, in the order of the tape."""
+        found = [file for file in self.tables[table].files if may_hold(file, wanted)]
+        return sorted(found, key=lambda file: (file.least["tape_epoch"], file.least["tape_sequence"]))
+
+    @property
+    def first(self) -> int:
+        """The sequence number of the oldest entry; one after `archived` where there is none."""
+        entries = self.files(ENTRIES, self.of_epoch())
+        return entries[0].least["tape_sequence"] if entries else self.archived + 1
+
+    def of_epoch(self, first: int = 1, last: int | None = None) -> dict[str, Range]:
+        """Return the ranges of a stretch of the tape."""
+        last = self.archived if last is None else min(last, self.archived)
+        return {"tape_epoch": (self.epoch, self.epoch), "tape_sequence": (first, last)}
+
+
+class Lake:
+    """The lake of one dataset. Its methods block; many threads may use it.
+
+    Parameters
+    ----------
+    location
+        Where the lake is.
+    dataset
+        The dataset.
+    epoch
+        The epoch of its tape.
+    """
+
+    def __init__(self, location: Location, dataset: str, epoch: int) -> None:
+        self.epoch = epoch
+        self._tables = {name: LakeTable(location.child(dataset), name) for name in (*TABLES.values(), ENTRIES)}
+        self._reader = FileReader()
+        self._lock = threading.Lock()
+        self._view: View | None = None
+        self._looked_s = 0.0
+
+    def view(self, *, fresh: bool = False) -> View:
+        """Return the tables as they stand now, or stood within the last second.
+
+        Parameters
+        ----------
+        fresh
+            Whether only now will do.
+
+        Raises
+        ------
+        LakeError
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._view is None or fresh or now - self._looked_s > _FRESH_S:
+                self._view = self._look()
+                self._looked_s = now
+            return self._view
+
+    def _look(self) -> View:
+        # The entries first: what they tell of is in the other tables already.
+        entries = self._tables[ENTRIES]
+        if not entries.exists():
+            return View(self.epoch, 0, {name: Snapshot(table.location, -1, ()) for name, table in self._tables.items()})
+        entries.refresh()
+        archived = entries.offset(self.epoch)
+        for table in self._tables.values():
+            if table is not entries:
+                table.refresh()
+        return View(self.epoch, archived, {name: table.snapshot() for name, table in self._tables.items()})
+
+    def rows(
+        self,
+        view: View,
+        kind: Kind,
+        ids: NDArray[np.uint32] | None,
+        times: Range,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[Placed]:
+        """Yield the rows of some instruments, or of all, in a range of event times, file by file.
+
+        Within a file the order is that of the file: of the tape, or of instrument and time.
+
+        Parameters
+        ----------
+        view
+            The tables.
+        kind
+            The kind.
+        ids
+            The instruments, ascending; None for all.
+        times
+            The first and the last `ts_event`, both included.
+        columns
+            The wanted columns of the batch; None for all. The rows' places come in any case.
+
+        Raises
+        ------
+        LakeError
+        """
+        wanted: dict[str, Range] = {"ts_event": times}
+        if ids is not None and len(ids):
+            wanted["instrument_id"] = (int(ids[0]), int(ids[-1]))
+        for file in view.files(TABLES[kind], wanted):
+            found = self._read(view, kind, file, wanted, columns)
+            keep = _within(found.batch["ts_event"], times)
+            if found.epoch == view.epoch:
+                keep &= found.sequence <= view.archived
+            if ids is not None:
+                keep &= np.isin(found.batch["instrument_id"], ids)
+            if keep.all():
+                yield found
+            elif keep.any():
+                yield found.take(keep)
+
+    def stretch(self, view: View, kind: Kind, first: int, last: int) -> Placed | None:
+        """Return the rows of a stretch of the tape, in its order; None if there are none.
+
+        Raises
+        ------
+        LakeError
+        """
+        wanted = view.of_epoch(first, last)
+        parts: list[Placed] = []
+        for file in view.files(TABLES[kind], wanted):
+            found = self._read(view, kind, file, wanted, None)
+            keep = _within(found.sequence, wanted["tape_sequence"])
+            parts.append(found if keep.all() else found.take(keep))
+        return in_tape_order(parts)
+
+    def entries(self, view: View, first: int, last: int) -> pa.Table:
+        """Return the entries of a stretch of the tape, in its order: the columns of `SCHEMAS`.
+
+        Raises
+        ------
+        LakeError
+        """
+        wanted = view.of_epoch(first, last)
+        snapshot = view.tables[ENTRIES]
+        parts = [self._reader.read(snapshot.location, file, wanted) for file in view.files(ENTRIES, wanted)]
+        if not parts:
+            return SCHEMAS[ENTRIES].empty_table()
+        table = pa.concat_tables(parts)
+        sequence = table.column("tape_sequence").to_numpy()
+        rows = np.flatnonzero(_within(sequence, wanted["tape_sequence"]))
+        return table.take(rows[np.argsort(sequence[rows], kind="stable")])
+
+    def _read(
+        self, view: View, kind: Kind, file: LakeFile, wanted: Mapping[str, Range], columns: Sequence[str] | None
+    ) -> Placed:
+        names = None if columns is None else stored_names(columns)
+        table = self._reader.read(view.tables[TABLES[kind]].location, file, wanted, names)
+        return from_table(kind, table, file.least["tape_epoch"])
+
+
+def in_tape_order(parts: Sequence[Placed]) -> Placed | None:
+    """Return rows of one tape as one, in its order; None if there are none."""
+    parts = [part for part in parts if part.batch.rows]
+    if not parts:
+        return None
+    batch = concatenate([part.batch for part in parts])
+    sequence = np.concatenate([part.sequence for part in parts])
+    row = np.concatenate([part.row for part in parts])
+    placed = Placed(batch, parts[0].epoch, sequence, row)
+    key = ((sequence - sequence.min()) << _ROW_BITS) + row
+    return placed if bool((key[1:] > key[:-1]).all()) else placed.take(np.argsort(key, kind="stable"))
+
+
+def _within(values: NDArray[np.int64], bounds: Range) -> NDArray[np.bool_]:
+    return (values >= bounds[0]) & (values <= bounds[1])

@@ -1,0 +1,145 @@
+"""Reading files: only the row groups and columns that are wanted, with the files' footers kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mda.lake.files import LakeFile, footer_hash
+from mda.lake.location import Location
+from mda.lake.table import LakeError
+
+_MOST_FOOTERS: Final = 2_048
+_HASH_DIGITS: Final = 16
+_GROUP_BOUNDS: Final = ("instrument_id", "ts_event", "tape_sequence")
+Range = tuple[int, int]
+"""The least and the greatest value that are wanted, both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    """What a file's footer tells: of each row group the rows, and the bounds of some columns."""
+
+    metadata: pq.FileMetaData
+    rows: NDArray[np.int64]
+    bounds: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+class FileReader:
+    """Reads files of the lake. Its methods block; many threads may use it.
+
+    Keeps the footers of the files that were read last: files never change.
+    """
+
+    def __init__(self) -> None:
+        self._footers: OrderedDict[str, _Footer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(
+        self, location: Location, file: LakeFile, wanted: Mapping[str, Range], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the row groups of a file that may hold rows in all of some ranges.
+
+        Parameters
+        ----------
+        location
+            The table.
+        file
+            The file.
+        wanted
+            Ranges by column: `instrument_id`, `ts_event` or `tape_sequence`.
+        columns
+            The wanted columns; None for all. Those that the file lacks are left out.
+
+        Raises
+        ------
+        LakeError
+            If the file is missing or damaged.
+        """
+        try:
+            footer = self._footer(location, file)
+            groups = _groups(footer, wanted)
+            with pq.ParquetFile(
+                location.filesystem().open_input_file(file.path),
+                metadata=footer.metadata,
+                page_checksum_verification=True,
+            ) as opened:
+                return opened.read_row_groups(groups, columns=_known(opened, columns), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise LakeError(
+                f"The file {location.uri}/{file.path} cannot be read ({error}). Restore it; or take it out of the "
+                "table, and the archive's offset back, so that its rows are read again where the tape has them."
+            ) from error
+
+    def _footer(self, location: Location, file: LakeFile) -> _Footer:
+        key = f"{location.uri}/{file.path}"
+        with self._lock:
+            found = self._footers.get(key)
+            if found is not None:
+                self._footers.move_to_end(key)
+                return found
+        found = _read_footer(location, file)
+        with self._lock:
+            self._footers[key] = found
+            if len(self._footers) > _MOST_FOOTERS:
+                self._footers.popitem(last=False)
+        return found
+
+
+def _known(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else [name for name in columns if name in opened.schema_arrow.names]
+
+
+def _read_footer(location: Location, file: LakeFile) -> _Footer:
+    with location.filesystem().open_input_file(file.path) as source:
+        _check_footer(source, file)
+        with pq.ParquetFile(source) as opened:
+            metadata = opened.metadata
+            names = opened.schema_arrow.names
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    bounds: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+    for name in _GROUP_BOUNDS:
+        if name in names:
+            found: list[Any] = [group.column(names.index(name)).statistics for group in groups]
+            least = np.array([one.min for one in found], dtype=np.int64)
+            bounds[name] = (least, np.array([one.max for one in found], dtype=np.int64))
+    return _Footer(metadata, np.array([group.num_rows for group in groups], dtype=np.int64), bounds)
+
+
+def _check_footer(source: pa.NativeFile, file: LakeFile) -> None:
+    """See that a footer is what was written, by the hash in the file's name; other writers' files have none."""
+    _, dash, written = file.path.removesuffix(".parquet").rpartition("-")
+    if not dash or len(written) != _HASH_DIGITS:
+        return
+    end = source.size()
+    source.seek(max(0, end - 8))
+    size = int.from_bytes(source.read(4), "little") + 8
+    source.seek(max(0, end - size))
+    if footer_hash(source.read()) != written:
+        raise pa.ArrowInvalid("its footer is not what was written")
+    source.seek(0)
+
+
+def _groups(footer: _Footer, wanted: Mapping[str, Range]) -> list[int]:
+    keep = np.ones(len(footer.rows), dtype=np.bool_)
+    for name, (least, greatest) in wanted.items():
+        if name in footer.bounds:
+            lows, highs = footer.bounds[name]
+            keep &= (highs >= least) & (lows <= greatest)
+    return np.flatnonzero(keep).tolist()
+
+
+def may_hold(file: LakeFile, wanted: Mapping[str, Range]) -> bool:
+    """Return whether a file may hold rows in all of some ranges."""
+    return all(
+        name not in file.least or (file.greatest[name] >= least and file.least[name] <= greatest)
+        for name, (least, greatest) in wanted.items()
+    )

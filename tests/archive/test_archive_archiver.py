@@ -1,0 +1,320 @@
+"""Tapes in the lake: every row once, whatever happens in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nats.aio.client import Client
+
+from marketdata.columns import ABSENT, Kind, make_batch
+from marketdata.v1.gap_pb2 import Gap
+from mda.archive import commits
+from mda.archive.verifying import verify
+from mda.lake.lake import Lake
+from mda.lake.location import Location
+from mda.lake.table import LakeError, LakeTable
+from mda.tape.archived import Place
+from tests.archive.feeding import archiver_of, archiving, caught_up, digest_of_lake, make_feed
+from tests.tape.helpers import eventually, quotes, trades
+
+
+async def test_rows_come_back_as_they_were(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    odd = {"instrument_id": [7, (1 << 31) + 5], "ts_event": [5, 9], "sequence": [ABSENT, (1 << 64) - 1]}
+    await feed.write(make_batch(Kind.TRADE, odd | {"price": [-5, ABSENT], "action": [0, 1], "refers_to": [ABSENT, 3]}))
+    await feed.write(make_batch(Kind.QUOTE, odd | {"bid_price": [1, ABSENT], "ts_recv": [ABSENT, 3]}))
+    await feed.write_some(20, days=3)
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    assert digest_of_lake(lake) == feed.digest
+    view = lake.view()
+    trade = lake.stretch(view, Kind.TRADE, 1, 1)
+    assert trade is not None
+    assert {name: trade.batch[name].tolist() for name in trade.batch} == {
+        name: feed.batches[0][name].tolist() for name in feed.batches[0]
+    }
+    assert "side" in trade.batch.columns
+    assert "size" not in trade.batch.columns  # nowhere there
+
+
+async def test_rows_keep_the_order_of_the_tape_and_their_places(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write(trades(1, 2), quotes(3, 2), trades(5, 1))
+    await feed.write(quotes(6, 1))
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    view = lake.view()
+    found = [lake.stretch(view, kind, 1, 9) for kind in (Kind.TRADE, Kind.QUOTE)]
+    places = [
+        list(zip(placed.sequence.tolist(), placed.row.tolist(), placed.batch["sequence"].tolist(), strict=True))
+        for placed in found
+        if placed is not None
+    ]
+    assert places == [[(1, 0, 1), (1, 1, 2), (1, 4, 5)], [(1, 2, 3), (1, 3, 4), (2, 0, 6)]]
+    assert lake.stretch(view, Kind.TRADE, 2, 2) is None
+
+
+async def test_entries_tell_what_the_tape_told(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    gap = Gap(producer="feed", first_sequence=4, last_sequence=5)
+    await feed.write(trades(1, 2), gaps=[gap])
+    await feed.write(quotes(3, 2))
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    stored = await feed.tape.read(0)
+    rows = lake.entries(lake.view(), 1, 9).to_pylist()
+    assert [(row["tape_sequence"], row["time_ns"], row["mark"]) for row in rows] == [
+        (entry.sequence, entry.time_ns, entry.mark) for entry in stored
+    ]
+    assert [row["gaps"] is not None for row in rows] == [True, False]
+
+
+async def test_rows_of_a_time_and_instruments_are_found(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(30, days=3)
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+        await archiver.compact(whole=True)
+        view = lake.view(fresh=True)
+        times = np.concatenate([batch["ts_event"] for batch in feed.batches if batch.kind is Kind.QUOTE])
+        first, last = int(np.quantile(times, 0.3)), int(np.quantile(times, 0.6))
+        parts = list(lake.rows(view, Kind.QUOTE, np.array([1, 3], np.uint32), (first, last), ["bid_price"]))
+    found = sum(part.batch.rows for part in parts)
+    expected = sum(
+        int(((batch["ts_event"] >= first) & (batch["ts_event"] <= last) & (batch["instrument_id"] != 2)).sum())
+        for batch in feed.batches
+        if batch.kind is Kind.QUOTE
+    )
+    assert found == expected
+    assert {name for part in parts for name in part.batch.columns} == {"instrument_id", "ts_event", "bid_price"}
+
+
+@pytest.mark.parametrize("step", ["quotes file", "quotes", "trades", "entries file", "entries", "told"])
+async def test_a_kill_at_any_step_costs_and_doubles_nothing(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The archive ends as by a kill after one step of a commit; another goes on."""
+    feed = await make_feed(client)
+    await feed.write_some(5)
+    async with archiving(feed, tmp_path) as archiver:
+        await caught_up(archiver, feed)
+    await feed.write_some(5)
+    with monkeypatch.context() as broken:
+        _break_after(broken, step)
+        dying = archiver_of(feed, tmp_path)
+        with pytest.raises(KilledError):
+            await dying._run()
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+        await feed.write_some(3)
+        await caught_up(archiver, feed)
+    assert digest_of_lake(lake) == feed.digest
+
+
+class KilledError(Exception):
+    """What ends an archive in the middle of a step."""
+
+
+def _break_after(broken: pytest.MonkeyPatch, step: str) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise KilledError
+
+    if step == "told":
+        broken.setattr("mda.tape.archived.Archived.tell", dies)
+        return
+    name, is_file = step.partition(" ")[0], step.endswith(" file")
+    write, append = commits.write_file, LakeTable.append
+
+    def write_then_die(location: Location, *args: object, **kwargs: object) -> object:
+        made = write(location, *args, **kwargs)
+        if location.uri.endswith(name):
+            dies()
+        return made
+
+    def append_then_die(table: LakeTable, *args: object) -> None:
+        append(table, *args)
+        if table.location.uri.endswith(name):
+            dies()
+
+    if is_file:
+        broken.setattr(commits, "write_file", write_then_die)
+    else:
+        broken.setattr(LakeTable, "append", append_then_die)
+
+
+async def test_two_archives_of_one_tape_write_each_row_once(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path) as one, archiving(feed, tmp_path) as other:
+        for _ in range(10):
+            await feed.write_some(3)
+        await caught_up(one, feed)
+        lake = await caught_up(other, feed)
+    assert digest_of_lake(lake) == feed.digest
+
+
+async def test_what_was_archived_is_told(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(2)
+    async with archiving(feed, tmp_path) as archiver:
+        await caught_up(archiver, feed)
+        bounds = await feed.tape.bounds()
+        assert bounds is not None
+        await eventually(lambda: archiver.committed_s > 0)
+        assert await feed.tape.archived.place() == Place(bounds.epoch, 2)
+        assert (await feed.tape.archived.standing("feed")).last_number == 2
+
+
+async def test_a_tape_drops_what_it_need_not_keep(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path, tape_keep_bytes=20_000) as archiver:
+        for _ in range(8):
+            await feed.write_some(5)
+            lake = await caught_up(archiver, feed)
+        await feed.write_some(1)
+        lake = await caught_up(archiver, feed)
+    bounds = await feed.tape.bounds()
+    assert bounds is not None
+    assert bounds.first > 1
+    assert bounds.size < 60_000
+    assert digest_of_lake(lake) == feed.digest
+    assert lake.view().first == 1
+
+
+async def test_small_files_are_written_together_and_rows_stay(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path) as archiver:
+        for _ in range(6):
+            await feed.write_some(2, days=2)
+            lake = await caught_up(archiver, feed)
+        before = lake.view(fresh=True)
+        done = await archiver.compact(whole=True)
+        after = lake.view(fresh=True)
+        assert done.before > done.after > 0
+        assert len(after.tables["quotes"].files) == 2
+        assert after.tables["quotes"].rows == before.tables["quotes"].rows
+        assert digest_of_lake(lake) == feed.digest
+        # Who still reads the version before reads the same.
+        assert [lake.stretch(view, Kind.QUOTE, 1, 99).batch.rows for view in (before, after)] == [240, 240]  # type: ignore[union-attr]
+        assert (await archiver.compact(whole=True)).before == 0
+        await feed.write_some(2)
+        await caught_up(archiver, feed)
+    assert digest_of_lake(lake) == feed.digest
+
+
+async def test_files_that_are_large_enough_stay(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path, file_rows=1000) as archiver:
+        for _ in range(8):
+            await feed.write(feed.some(quotes, 400))
+            lake = await caught_up(archiver, feed)
+        await archiver.compact()
+        sizes = sorted(file.rows for file in lake.view(fresh=True).tables["quotes"].files)
+        assert sizes == [400, 400, 800, 800, 800]
+        await archiver.compact()
+        assert sizes == sorted(file.rows for file in lake.view(fresh=True).tables["quotes"].files)
+    assert digest_of_lake(lake) == feed.digest
+
+
+async def test_tape_and_lake_are_compared(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(10)
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+        found = await verify(archiver, lake, 0, 0)
+        assert (found.tape, found.lake, found.first, found.last, found.complete) == (
+            feed.digest, feed.digest, 1, 10, True,
+        )  # fmt: skip
+        part = await verify(archiver, lake, 3, 5)
+        assert part.tape == part.lake != feed.digest
+        assert (await verify(archiver, lake, 11, 0)).tape.rows == 0
+
+
+def _file_of(lake: Lake, table: str) -> Path:
+    snapshot = lake.view(fresh=True).tables[table]
+    return Path(snapshot.location.uri) / snapshot.files[0].path
+
+
+@pytest.mark.parametrize("damage", ["delete", "cut", "empty"])
+async def test_a_damaged_file_is_told_and_gives_no_wrong_answer(client: Client, tmp_path: Path, damage: str) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(10)
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    path = _file_of(lake, "trades")
+    data = bytearray(path.read_bytes())
+    match damage:
+        case "delete":
+            path.unlink()
+        case "cut":
+            path.write_bytes(data[: len(data) // 2])
+        case _:
+            path.write_bytes(b"")
+    lake = Lake(Location(str(tmp_path)), feed.dataset, lake.epoch)
+    with pytest.raises(LakeError, match=str(path.name)):
+        digest_of_lake(lake)
+
+
+async def test_a_bit_that_flips_is_told_or_changes_nothing(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(3)
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    path = _file_of(lake, "trades")
+    data = path.read_bytes()
+    told = 0
+    for place in range(5, len(data), 41):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        try:
+            assert digest_of_lake(Lake(Location(str(tmp_path)), feed.dataset, lake.epoch)) == feed.digest
+        except LakeError:
+            told += 1
+    assert told > 10
+
+
+async def test_a_commit_that_was_cut_short_stops_the_archive(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(3)
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    log = Path(lake.view().tables["quotes"].location.uri) / "_delta_log"
+    newest = max(log.glob("*.json"))
+    newest.write_text("".join(line for line in newest.read_text().splitlines(keepends=True) if '"txn"' not in line))
+    await feed.write_some(1)
+    async with archiving(feed, tmp_path) as archiver:
+        await eventually(lambda: "cut short" in archiver.problem)
+    assert archiver.archived == 0
+
+
+async def test_a_commit_that_is_lost_is_made_again_from_the_tape(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path) as archiver:
+        for _ in range(3):
+            await feed.write_some(3)
+            lake = await caught_up(archiver, feed)
+    for name in ("quotes", "trades", "entries"):
+        log = Path(lake.view().tables[name].location.uri) / "_delta_log"
+        max(log.glob("*.json")).unlink()
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+    assert digest_of_lake(Lake(Location(str(tmp_path)), feed.dataset, lake.epoch)) == feed.digest
+
+
+async def test_a_tape_that_does_not_go_on_from_the_lake_stops_the_archive(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(3)
+    async with archiving(feed, tmp_path) as archiver:
+        await caught_up(archiver, feed)
+    archiver = archiver_of(feed, tmp_path)
+    archiver.tape.bounds = _ahead(archiver.tape.bounds, last=2)  # type: ignore[method-assign]
+    with pytest.raises(LakeError, match="entries 3 to 3 of the tape are lost"):
+        await archiver._run()
+
+
+def _ahead(bounds: object, last: int) -> object:
+    async def changed() -> object:
+        found = await bounds()  # type: ignore[operator]
+        return type(found)(found.epoch, found.first, last, found.size)
+
+    return changed
