@@ -14,12 +14,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from marketdata.v1.access_pb2 import Access
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.errors import unknown_symbol
+from mda.runtime.access import Rule
 from mda.runtime.handlers import Endpoint
 from mda.runtime.identity import TokenVerifier, current_principal, while_token_lives
-from mda.runtime.interceptors import CallInterceptor, check_request
+from mda.runtime.interceptors import CallInterceptor, Refused, check_request
 
 PATH: Final = "/mda.test.v1.Echo"
 _MESSAGE: Final = ".marketdata.v1.Instrument"
@@ -51,8 +51,8 @@ def _service() -> Any:
 
 
 SERVICE: Final = _service()
-PUBLIC: Final = {f"{PATH}/{name}": Access(public=True) for name in KINDS}
-SCOPED: Final = {f"{PATH}/{name}": Access(scope="quotes:read") for name in KINDS}
+PUBLIC: Final = {f"{PATH}/{name}": Rule(public=True) for name in KINDS}
+SCOPED: Final = {f"{PATH}/{name}": Rule("quotes:read", dataset=()) for name in KINDS}
 
 
 class Echo:
@@ -144,10 +144,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def serving(rules: Mapping[str, Access], verifier: TokenVerifier | None = None) -> AsyncIterator[Caller]:
+async def serving(
+    rules: Mapping[str, Rule], verifier: TokenVerifier | None = None, refused: Refused | None = None
+) -> AsyncIterator[Caller]:
     """Run the service in this process, on a free port, with health beside it."""
     echo = Echo()
-    server = grpc.aio.server(interceptors=[CallInterceptor(rules, verifier)])
+    server = grpc.aio.server(interceptors=[CallInterceptor(rules, verifier, refused)])
     server.add_generic_rpc_handlers((Endpoint(SERVICE, echo).handler(),))
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

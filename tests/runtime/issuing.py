@@ -60,6 +60,7 @@ class Issuer:
             "exp": now + 300,
             "scope": "quotes:read trades:read",
             "tier": "pro",
+            "datasets": ["*"],
         } | claims
         if drop is not None:
             del full[drop]

@@ -10,11 +10,13 @@ import pytest
 from echo_service import SERVICE
 
 from marketdata.auth.v1 import auth_service_pb2
-from marketdata.v1.access_pb2 import Access
-from mda.runtime.access import access_rules
+from marketdata.ingestion.v1.ingestion_service_pb2 import PublishRequest
+from mda.runtime.access import Rule, access_rules
+from mda.runtime.handlers import Malformed
 from mda.runtime.server import API_FILES
 
 RULES = access_rules(*API_FILES)
+PUBLISH = "ingestion.v1.IngestionService/Publish"
 METHODS = [
     (f"/{service.full_name}/{method.name}", method)
     for file in API_FILES
@@ -51,8 +53,24 @@ def test_only_the_token_and_its_keys_are_public() -> None:
 
 
 def test_what_is_published_needs_a_scope_to_publish() -> None:
-    assert RULES["/marketdata.ingestion.v1.IngestionService/Publish"] == Access(scope="quotes:publish")
-    assert RULES["/marketdata.query.v1.QueryService/Subscribe"] == Access(scope="quotes:read")
+    publish, subscribe = (RULES[f"/marketdata.{name}"] for name in (PUBLISH, "query.v1.QueryService/Subscribe"))
+    assert (publish.scope, publish.public, publish.field) == ("quotes:publish", False, "open.dataset")
+    assert (subscribe.scope, subscribe.public, subscribe.field) == ("quotes:read", False, "start.dataset")
+    assert RULES["/marketdata.auth.v1.AuthService/Token"] == Rule(public=True, dataset=())
+
+
+@pytest.mark.parametrize("path", RULES)
+def test_a_method_with_a_scope_says_which_dataset_it_is_about_or_that_it_is_about_none(path: str) -> None:
+    assert RULES[path].dataset is not None
+    assert (RULES[path].dataset == ()) == (RULES[path].request is None)
+
+
+def test_a_stream_of_bytes_is_opened_by_what_names_the_dataset() -> None:
+    rule = RULES[f"/marketdata.{PUBLISH}"]
+    opening = PublishRequest(open=PublishRequest.Open(dataset="SIM", producer="p"))
+    assert rule.dataset_of(rule.parsed(opening.SerializeToString())) == "SIM"
+    assert rule.parsed(b"\xff") == Malformed("marketdata.ingestion.v1.PublishRequest")
+    assert RULES["/marketdata.auth.v1.AuthService/Token"].parsed(b"\xff") == b"\xff"
 
 
 def test_a_method_without_the_option_has_no_rule() -> None:

@@ -64,7 +64,7 @@ async def test_a_good_token_gives_its_holder(issuer: Issuer, verifier: TokenVeri
 async def test_a_token_without_scope_or_tier_has_none(issuer: Issuer, verifier: TokenVerifier) -> None:
     until = ago(-100)
     principal = await verifier.verify(f"Bearer {issuer.token(drop='scope', tier='', exp=until)}")
-    assert principal == Principal("mdc_1", frozenset(), "", until)
+    assert principal == Principal("mdc_1", frozenset(), "", until, frozenset({"*"}))
 
 
 BAD: dict[str, tuple[str, Callable[[Issuer], str | None]]] = {

@@ -21,14 +21,19 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from issuing import AUDIENCE, ISSUER, Issuer, eventually
+from nats.aio.client import Client
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from marketdata.errors import ApiError, api_error
 from marketdata.ingestion.v1 import ingestion_service_pb2 as ingestion
 from marketdata.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
 from mda.runtime.probe import serves
+from mda.runtime.revocation import STREAM, SUBJECTS
+from mda.tape.log import Log
+from tests.tape.nats_server import NatsServer
 
 SCRIPT = Path(__file__).with_name("tiny_service.py")
+LIFE = ("serving", "draining", "stopped")
 LIST = ingestion.ListInstrumentsRequest(dataset="SIM")
 
 
@@ -80,6 +85,13 @@ async def running(folder: Path, **environment: str) -> AsyncIterator[Service]:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _revocations(nats: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the services the log that they follow."""
+    monkeypatch.setenv("MDA_NATS_URL", nats.url)
+    await Log(client, STREAM, SUBJECTS).create(max_bytes=1 << 20, replicas=1, keep_s=3600)
 
 
 @pytest.fixture
@@ -169,7 +181,7 @@ async def test_a_service_lives_from_start_to_a_clean_stop(
         watch.cancel()
         assert await service.ended() == 0
 
-    assert [event for event in service.events() if event != "refused"] == ["serving", "draining", "stopped"]
+    assert [event for event in service.events() if event in LIFE] == list(LIFE)
     entries = service.entries()
     assert entries[0]["address"] == service.address
     assert {entry["service"] for entry in entries} == {"tiny"}

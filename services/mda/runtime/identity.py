@@ -7,7 +7,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +16,7 @@ import jwt
 
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
+from mda.runtime.revocation import Revocations
 
 _ALGORITHM: Final = "ES256"
 _LEEWAY_S: Final = 10
@@ -23,6 +24,7 @@ _MAX_CACHED: Final = 10_000
 _REFETCH_S: Final = 5.0
 """An unknown key id makes us ask for the keys again, at most this often, in seconds."""
 _KEYS_LIVE_S: Final = 60.0
+_ALL_DATASETS: Final = "*"
 
 FetchJwks = Callable[[], Awaitable[bytes]]
 """Returns the issuer's JSON Web Key Set."""
@@ -42,12 +44,28 @@ class Principal:
         Its tier, for limits.
     expires_s
         When the token ends, in seconds since the epoch.
+    datasets
+        The datasets it is entitled to; `*` stands for all.
+    key, token_id
+        The ids of the API key (`client_id`) and of the token (`jti`); empty where the
+        token does not say.
+    version
+        The version of the client that the token was made for: each change that takes
+        something away makes the next one.
     """
 
     client: str
     scopes: frozenset[str]
     tier: str
     expires_s: float
+    datasets: frozenset[str] = frozenset()
+    key: str = ""
+    token_id: str = ""
+    version: int = 0
+
+    def may_see(self, dataset: str) -> bool:
+        """Return whether it is entitled to a dataset."""
+        return dataset in self.datasets or _ALL_DATASETS in self.datasets
 
 
 Renew = Callable[[str], Awaitable[Principal]]
@@ -55,6 +73,7 @@ Renew = Callable[[str], Awaitable[Principal]]
 
 _current: ContextVar[Principal | None] = ContextVar("principal", default=None)
 _renew: ContextVar[Renew | None] = ContextVar("renew", default=None)
+_revocations: ContextVar[Revocations | None] = ContextVar("revocations", default=None)
 
 
 def current_principal() -> Principal:
@@ -71,10 +90,13 @@ def current_principal() -> Principal:
     return principal
 
 
-def set_principal(principal: Principal | None, renew: Renew | None = None) -> None:
-    """Note who makes the call that is being served, and how a fresh token is looked at."""
+def set_principal(
+    principal: Principal | None, renew: Renew | None = None, revocations: Revocations | None = None
+) -> None:
+    """Note who makes the call that is being served, how a fresh token is looked at, and what may end it."""
     _current.set(principal)
     _renew.set(renew)
+    _revocations.set(revocations)
 
 
 class TokenVerifier:
@@ -91,11 +113,19 @@ class TokenVerifier:
         What the token must say.
     clock
         Seconds since the epoch.
+    revocations
+        What has been revoked, as far as it is known here; streams are held to it, too.
     """
 
     def __init__(
-        self, fetch_jwks: FetchJwks, issuer: str, audience: str, clock: Callable[[], float] = time.time
+        self,
+        fetch_jwks: FetchJwks,
+        issuer: str,
+        audience: str,
+        clock: Callable[[], float] = time.time,
+        revocations: Revocations | None = None,
     ) -> None:
+        self.revocations = revocations or Revocations(clock)
         self._fetch_jwks = fetch_jwks
         self._issuer = issuer
         self._audience = audience
@@ -113,9 +143,14 @@ class TokenVerifier:
         ------
         MarketDataError
             INVALID_TOKEN with a `problem`: missing, malformed, algorithm, unknown_key,
-            signature, expired, issuer, audience, claims.
+            signature, expired, issuer, audience, claims, revoked.
         """
-        token = _bearer(authorization)
+        principal = await self._verified_principal(_bearer(authorization))
+        if self.revocations.covers(principal):
+            raise _invalid("revoked", "The token, its API key or its client has been revoked, or the client changed.")
+        return principal
+
+    async def _verified_principal(self, token: str) -> Principal:
         known = self._verified.get(token)
         if known is not None and known.expires_s + _LEEWAY_S > self._clock() and not self._stale():
             self._verified.move_to_end(token)
@@ -184,21 +219,29 @@ class TokenVerifier:
             scopes=frozenset(str(claims.get("scope", "")).split()),
             tier=str(claims.get("tier", "")),
             expires_s=float(claims["exp"]),
+            datasets=frozenset(map(str, claims.get("datasets") or ())),
+            key=str(claims.get("client_id", "")),
+            token_id=str(claims.get("jti", "")),
+            version=int(claims.get("version", 0)),
         )
 
 
 class Lease:
-    """How long a stream may live: as long as its token, and the fresh ones that come after it.
+    """How long a stream may live: as long as its token, and the fresh ones that come after it, are good.
 
     Attributes
     ----------
     expires_s
         When its token ends, in seconds since the epoch.
+    revoked
+        Whether its token is revoked, so that it ends now.
     """
 
     def __init__(self, principal: Principal, limit: asyncio.Timeout) -> None:
         self._client = principal.client
         self._limit = limit
+        self._held = ExitStack()
+        self.revoked = False
         self._notice: tuple[float, Callable[[], None]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.expires_s = principal.expires_s
@@ -223,18 +266,36 @@ class Lease:
         if principal.client != self._client:
             raise _invalid("client", "The fresh token is another client's. Send one of this stream's client.")
         self.expires_s = max(self.expires_s, principal.expires_s)
+        self.hold(principal)
         self._schedule()
 
+    def hold(self, principal: Principal) -> None:
+        """End when the token of a principal is revoked, instead of with the one before."""
+        self._held.close()
+        revocations = _revocations.get()
+        if revocations is not None:
+            self._held.enter_context(revocations.held(principal, self._revoke))
+
     def end(self) -> None:
-        """Give no more notice."""
+        """Give no more notice, and end with nothing more."""
+        self._held.close()
+        self._silence()
+
+    def _revoke(self) -> None:
+        self.revoked = True
+        self._limit.reschedule(asyncio.get_running_loop().time())
+
+    def _silence(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _schedule(self) -> None:
+        if self.revoked:
+            return
         loop = asyncio.get_running_loop()
         left_s = self.expires_s - time.time()
         self._limit.reschedule(loop.time() + left_s + _LEEWAY_S)
-        self.end()
+        self._silence()
         if self._notice is not None:
             notice_s, tell = self._notice
             self._timer = loop.call_later(max(0.0, left_s - notice_s), tell)
@@ -247,13 +308,15 @@ async def while_token_lives() -> AsyncGenerator[Lease]:
     Raises
     ------
     MarketDataError
-        TOKEN_EXPIRED, when the token ends while the body runs; the body is cancelled.
+        TOKEN_EXPIRED or TOKEN_REVOKED, when the token ends or is revoked while the body
+        runs; the body is cancelled.
     """
-    left_s = current_principal().expires_s + _LEEWAY_S - time.time()
-    limit = asyncio.timeout(left_s)
+    principal = current_principal()
+    limit = asyncio.timeout(principal.expires_s + _LEEWAY_S - time.time())
+    lease = Lease(principal, limit)
     try:
         async with limit:
-            lease = Lease(current_principal(), limit)
+            lease.hold(principal)
             try:
                 yield lease
             finally:
@@ -261,6 +324,12 @@ async def while_token_lives() -> AsyncGenerator[Lease]:
     except TimeoutError:
         if not limit.expired():
             raise
+        if lease.revoked:
+            raise MarketDataError(
+                reasons.ERROR_REASON_TOKEN_REVOKED,
+                "The stream's token, its API key or its client has been revoked, or the client changed. "
+                "Connect again with a fresh token from /oauth2/token.",
+            ) from None
         raise MarketDataError(
             reasons.ERROR_REASON_TOKEN_EXPIRED,
             "The stream outlived its token. Connect again with a fresh one from /oauth2/token.",
@@ -280,6 +349,32 @@ def require_scope(principal: Principal, scope: str) -> None:
             reasons.ERROR_REASON_MISSING_SCOPE,
             f"The token lacks the scope {scope!r}. Ask for it at /oauth2/token with a key that has it.",
             scope=scope,
+        )
+
+
+def require_dataset(principal: Principal, dataset: str, field: str) -> None:
+    """Check that a principal is entitled to a dataset.
+
+    Parameters
+    ----------
+    principal
+        Who calls.
+    dataset
+        What it calls for.
+    field
+        The path of the request's field that says so.
+
+    Raises
+    ------
+    MarketDataError
+        DATASET_NOT_ENTITLED if not.
+    """
+    if not principal.may_see(dataset):
+        raise MarketDataError(
+            reasons.ERROR_REASON_DATASET_NOT_ENTITLED,
+            f"The token is not for the dataset {dataset!r}. Ask who runs the service to entitle the client to it.",
+            field=field,
+            dataset=dataset,
         )
 
 

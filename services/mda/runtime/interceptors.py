@@ -1,8 +1,9 @@
 """What happens around every call: identity, rules, errors, logs, traces, metrics.
 
 One interceptor wraps the behaviour of each call, of all four kinds, so that it also
-sees what goes wrong in mid-stream. It touches no message of a stream: streams cost
-nothing per message here. Health and reflection are left alone.
+sees what goes wrong in mid-stream. Of a stream of requests it looks at the message that
+opens it and no further: streams cost next to nothing per message here. Health and
+reflection are left alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,17 +21,20 @@ from google.protobuf.message import Message
 from opentelemetry import propagate, trace
 
 from marketdata.v1 import error_reason_pb2 as reasons
-from marketdata.v1.access_pb2 import Access
 from mda.market.errors import MarketDataError
+from mda.runtime.access import Rule
 from mda.runtime.errors import abort, status_code
 from mda.runtime.handlers import Malformed
-from mda.runtime.identity import Principal, TokenVerifier, require_scope, set_principal
+from mda.runtime.identity import Principal, TokenVerifier, require_dataset, require_scope, set_principal
 from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
 from mda.runtime.validation import validate_request
 
 _LEFT_ALONE: Final = ("/grpc.health.", "/grpc.reflection.")
 _LOG: Final = structlog.stdlib.get_logger("mda.calls")
 _TRACER: Final = trace.get_tracer("mda")
+
+Refused = Callable[[str, Principal, MarketDataError], Awaitable[None]]
+"""Told of each call (by its path) that is refused to the holder of a good token."""
 
 Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 
@@ -51,11 +55,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         The access rule of each method, by path. A method without one is refused.
     verifier
         Verifies tokens; None where every method is public.
+    refused
+        Who is told of refusals, if anybody.
     """
 
-    def __init__(self, rules: Mapping[str, Access], verifier: TokenVerifier | None) -> None:
+    def __init__(
+        self, rules: Mapping[str, Rule], verifier: TokenVerifier | None, refused: Refused | None = None
+    ) -> None:
         self._rules = rules
         self._verifier = verifier
+        self._refused = refused
 
     async def intercept_service(
         self,
@@ -114,9 +123,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Serve a call; whatever goes wrong comes out as a `MarketDataError`."""
         try:
-            await self._authorize(call.method, metadata)
-            check_request(request)
-            return await call.behaviour(request, context)
+            rule = self._rule(call.method)
+            principal = None if rule.public else await self._authenticate(rule, metadata)
+            return await self._serve_entitled(call, rule, principal, request, context)
         except MarketDataError as error:  # logged here, within the span
             code = status_code(error).name
             _LOG.info("refused", reason=error.reason_name, code=code, problem=error.message)
@@ -133,15 +142,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request_id=request_id,
             ) from error
 
-    async def _authorize(self, method: str, metadata: Mapping[str, str]) -> None:
+    async def _serve_entitled(
+        self,
+        call: _Call,
+        rule: Rule,
+        principal: Principal | None,
+        request: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> Any:
+        try:
+            if principal is None:
+                check_request(request)
+            else:
+                request = _entitled(rule, principal, request)
+            return await call.behaviour(request, context)
+        except MarketDataError as error:
+            if principal is not None and self._refused is not None and error.reason in _REFUSALS:
+                await self._refused(call.method, principal, error)
+            raise
+
+    def _rule(self, method: str) -> Rule:
         rule = self._rules.get(method)
-        if rule is None:
+        if rule is None or not (rule.public or rule.dataset is not None):
             raise MarketDataError(
                 reasons.ERROR_REASON_MISSING_SCOPE, f"{method} has no access rule, so nobody may call it.", scope=""
             )
-        if rule.public:
-            set_principal(None)
-            return
+        return rule
+
+    async def _authenticate(self, rule: Rule, metadata: Mapping[str, str]) -> Principal:
         if self._verifier is None:
             raise MarketDataError(reasons.ERROR_REASON_INVALID_TOKEN, "No token verifies here.", problem="issuer")
         verifier = self._verifier
@@ -153,11 +181,38 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         principal = await verifier.verify(metadata.get("authorization"))
         structlog.contextvars.bind_contextvars(client=principal.client)
-        require_scope(principal, rule.scope)
-        set_principal(principal, renewed)
+        set_principal(principal, renewed, verifier.revocations)
+        return principal
 
 
 _KIND: Final = {False: "unary", True: "stream"}
+_REFUSALS: Final = frozenset({reasons.ERROR_REASON_MISSING_SCOPE, reasons.ERROR_REASON_DATASET_NOT_ENTITLED})
+
+
+def _entitled(rule: Rule, principal: Principal, request: Any) -> Any:
+    """Return a request, or a stream of them, once its scope and its dataset are found to be the caller's."""
+    require_scope(principal, rule.scope)
+    if isinstance(request, AsyncIterator):
+        return _opened(rule, principal, request) if rule.dataset else request
+    _require_dataset(rule, principal, request)
+    return request
+
+
+async def _opened(rule: Rule, principal: Principal, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    opening = True
+    async for request in requests:
+        if opening:
+            _require_dataset(rule, principal, request)
+            opening = False
+        yield request
+
+
+def _require_dataset(rule: Rule, principal: Principal, request: Any) -> None:
+    message = rule.parsed(request)
+    check_request(message)
+    dataset = rule.dataset_of(message)
+    if rule.dataset and (dataset or len(rule.dataset) == 1):  # what opens no stream is refused by its service
+        require_dataset(principal, dataset, rule.field)
 
 
 def check_request(request: Any) -> None:

@@ -26,6 +26,7 @@ from mda.runtime.handlers import Endpoint
 from mda.runtime.identity import TokenVerifier
 from mda.runtime.interceptors import CallInterceptor
 from mda.runtime.logs import configure_logs
+from mda.runtime.revocation import following_revocations
 from mda.runtime.settings import ServiceSettings
 from mda.runtime.telemetry import start_telemetry, stop_telemetry
 
@@ -132,7 +133,10 @@ async def _verifier(settings: ServiceSettings, wanted: bool) -> AsyncGenerator[T
     if not wanted:
         yield None
         return
-    async with grpc.aio.insecure_channel(settings.auth_target) as channel:
+    async with (
+        grpc.aio.insecure_channel(settings.auth_target) as channel,
+        following_revocations(settings) as revocations,
+    ):
         stub = auth_service_pb2_grpc.AuthServiceStub(channel)
 
         async def fetch_jwks() -> bytes:
@@ -142,4 +146,4 @@ async def _verifier(settings: ServiceSettings, wanted: bool) -> AsyncGenerator[T
                 raise ConnectionError(f"auth: {error.code().name}") from error
             return body.data
 
-        yield TokenVerifier(fetch_jwks, settings.issuer, settings.audience)
+        yield TokenVerifier(fetch_jwks, settings.issuer, settings.audience, revocations=revocations)

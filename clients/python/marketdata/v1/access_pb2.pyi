@@ -8,9 +8,11 @@ ACCESS_FIELD_NUMBER: _ClassVar[int]
 access: _descriptor.FieldDescriptor
 
 class Access(_message.Message):
-    __slots__ = ("scope", "public")
+    __slots__ = ("scope", "public", "no_dataset")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    NO_DATASET_FIELD_NUMBER: _ClassVar[int]
     scope: str
     public: bool
-    def __init__(self, scope: _Optional[str] = ..., public: _Optional[bool] = ...) -> None: ...
+    no_dataset: bool
+    def __init__(self, scope: _Optional[str] = ..., public: _Optional[bool] = ..., no_dataset: _Optional[bool] = ...) -> None: ...
