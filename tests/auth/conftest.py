@@ -15,9 +15,10 @@ from mda.auth.engine import open_engine
 from mda.auth.keys import KeySet, new_signing_key
 from mda.auth.migrations import migrate
 from mda.auth.oauth import TokenEndpoint
-from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.records import ApiKey, Client, Event, Tier
 from mda.auth.store import Store
 from mda.auth.tokens import TokenIssuer
+from tests.auth.postgres import PostgresServer
 
 NOW = datetime(2026, 3, 2, 14, 30, 0, 250_000, tzinfo=UTC)
 ISSUER = "https://auth.test"
@@ -37,11 +38,12 @@ class StandingClock:
 
 @dataclass
 class MemoryCredentials:
-    """API keys in memory, the uses noted, and the keys read whole."""
+    """API keys in memory, the uses and refusals noted, and the keys read whole."""
 
     keys: dict[str, ApiKey] = field(default_factory=dict)
     uses: list[tuple[str, datetime]] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     def put(self, key: ApiKey) -> None:
         self.keys[key.id] = key
@@ -56,6 +58,9 @@ class MemoryCredentials:
 
     def record_use(self, key_id: str, at: datetime) -> None:
         self.uses.append((key_id, at))
+
+    def note(self, event: Event) -> None:
+        self.events.append(event)
 
 
 @pytest.fixture
@@ -123,15 +128,49 @@ def endpoint(credentials: MemoryCredentials, issuer: TokenIssuer, clock: Standin
     return TokenEndpoint(credentials, issuer, clock)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """Give the name of a database with the newest schema."""
+    name = postgres.new_database()
+    migrate(postgres.url(name))
+    return name
+
+
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'state' / 'auth.db'}"
     migrate(url)
     return url
 
 
 @pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> str:
+    return postgres.url(postgres.new_database(postgres_template))
+
+
+@pytest.fixture
+def empty_url(database_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Give a database without a schema, of the same kind as the one with it."""
+    if database_url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    return postgres.url(postgres.new_database())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Give a fresh database with the newest schema: each test that asks runs on both."""
+    return request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+
+
+@pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
-    opened = Store(open_engine(database_url, timeout_s=0.2))
+    opened = Store(open_engine(database_url, timeout_s=0.5))
     yield opened
     opened.close()

@@ -17,7 +17,7 @@ from mda.auth import api_key
 from mda.auth.errors import ErrorCode, StoreUnavailableError
 from mda.auth.form import CONTENT_TYPE, MAX_BODY_BYTES, TokenRequest
 from mda.auth.oauth import TokenEndpoint, TokenResponse, unavailable
-from mda.auth.records import ApiKey
+from mda.auth.records import ApiKey, Event
 from mda.auth.tokens import TokenIssuer
 
 ALL = "quotes:publish quotes:read trades:read"
@@ -251,6 +251,9 @@ class BrokenStore:
 
     def record_use(self, key_id: str, at: datetime) -> None:
         raise StoreUnavailableError(key_id, at)
+
+    def note(self, event: Event) -> None:
+        raise StoreUnavailableError(event)
 
 
 def test_a_store_that_does_not_answer_is_told(issuer: TokenIssuer, clock: Clock, secret: str) -> None:

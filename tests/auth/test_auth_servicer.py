@@ -15,20 +15,24 @@ import pytest
 import pytest_asyncio
 import structlog
 from google.api.httpbody_pb2 import HttpBody
+from sqlalchemy import text
 
-from marketdata.auth.v1.auth_service_pb2 import GetJwksRequest
+from marketdata.auth.v1.auth_service_pb2 import GetJwksRequest, GetMetadataRequest
 from marketdata.auth.v1.auth_service_pb2_grpc import (
     AuthServiceStub,
     add_AuthServiceServicer_to_server,
 )
 from mda.auth.admin import NewApiKey, create_api_key, ensure_client
 from mda.auth.engine import WRITES, open_engine
+from mda.auth.gate import Gate
 from mda.auth.keys import KeySet, open_key_set
+from mda.auth.metadata import metadata
 from mda.auth.oauth import TokenEndpoint
 from mda.auth.records import Tier
-from mda.auth.servicer import AuthServicer
+from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.store import Store
-from mda.auth.tokens import TokenIssuer
+from mda.auth.token_status import TokenStatus
+from mda.auth.tokens import TokenIssuer, TokenReader
 
 if TYPE_CHECKING:
     from marketdata.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
@@ -47,6 +51,11 @@ def endpoint(store: Store, keys: KeySet, issuer: TokenIssuer, clock: Callable[[]
 
 
 @pytest.fixture
+def reader(keys: KeySet) -> TokenReader:
+    return TokenReader(keys, issuer="https://auth.test", audience="marketdata-test")
+
+
+@pytest.fixture
 def key_set(keys: KeySet) -> KeySet:
     return keys
 
@@ -58,9 +67,14 @@ def new_key(store: Store) -> NewApiKey:
 
 
 @pytest_asyncio.fixture
-async def stub(endpoint: TokenEndpoint, keys: KeySet) -> AsyncIterator[AuthServiceAsyncStub]:
+async def stub(
+    endpoint: TokenEndpoint, store: Store, keys: KeySet, reader: TokenReader, clock: Callable[[], datetime]
+) -> AsyncIterator[AuthServiceAsyncStub]:
     server = grpc.aio.server()
-    add_AuthServiceServicer_to_server(AuthServicer(endpoint, keys, jwks_max_age_s=120), server)
+    status = TokenStatus(store, Gate(store, clock), reader, clock)
+    documents = Documents(metadata("https://auth.test", "https://api.test"), max_age_s=120)
+    servicer = AuthServicer(endpoint, status, keys, documents, changed=lambda: None)
+    add_AuthServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -69,10 +83,10 @@ async def stub(endpoint: TokenEndpoint, keys: KeySet) -> AsyncIterator[AuthServi
 
 
 async def token(
-    stub: AuthServiceAsyncStub, *authorization: str, content_type: str = FORM, **form: str
+    stub: AuthServiceAsyncStub, *authorization: str, method: str = "Token", content_type: str = FORM, **form: str
 ) -> tuple[dict[str, str], dict[str, Any]]:
     body = HttpBody(content_type=content_type, data=urlencode(form).encode())
-    call = stub.Token(body, metadata=tuple(("authorization", value) for value in authorization))
+    call = getattr(stub, method)(body, metadata=tuple(("authorization", value) for value in authorization))
     answer = await call
     assert answer.content_type == "application/json"
     metadata = {name: str(value) for name, value in await call.initial_metadata()}
@@ -147,9 +161,11 @@ async def test_a_store_that_does_not_answer(
     stub: AuthServiceAsyncStub, store: Store, new_key: NewApiKey, database_url: str
 ) -> None:
     with (
-        open_engine(database_url).execution_options(**{WRITES: True}).begin(),
+        open_engine(database_url).execution_options(**{WRITES: True}).begin() as connection,
         structlog.testing.capture_logs() as logs,
     ):
+        if connection.dialect.name == "postgresql":  # SQLite's whole file is locked from the beginning
+            connection.execute(text("LOCK TABLE api_keys"))
         metadata, answer = await token(
             stub, grant_type="client_credentials", client_id=new_key.id, client_secret=new_key.secret
         )
@@ -167,3 +183,46 @@ async def test_the_key_set(stub: AuthServiceAsyncStub, keys: KeySet) -> None:
     assert (answer.content_type, answer.data) == ("application/json", keys.jwks)
     metadata = {name: str(value) for name, value in await call.initial_metadata()}
     assert metadata == {"x-http-status": "200", "cache-control": "public, max-age=120"}
+
+
+async def test_a_token_is_told_of_and_ended(stub: AuthServiceAsyncStub, store: Store, new_key: NewApiKey) -> None:
+    mine = {"client_id": new_key.id, "client_secret": new_key.secret}
+    _, issued = await token(stub, grant_type="client_credentials", **mine)
+    _, told = await token(stub, method="Introspect", token=issued["access_token"], **mine)
+    assert (told["active"], told["client_id"], told["scope"]) == (True, new_key.id, "quotes:read")
+    metadata, answer = await token(stub, method="Revoke", token=issued["access_token"], **mine)
+    assert (metadata["x-http-status"], answer) == ("200", {})
+    _, told = await token(stub, method="Introspect", token=issued["access_token"], **mine)
+    assert told == {"active": False}
+    assert [revocation.id for _, revocation in store.unsent_revocations()] == [
+        jwt.decode(issued["access_token"], options={"verify_signature": False})["jti"]
+    ]
+
+
+async def test_the_metadata(stub: AuthServiceAsyncStub) -> None:
+    call = stub.GetMetadata(GetMetadataRequest())
+    document = json.loads((await call).data)
+    assert document["issuer"] == "https://auth.test"
+    assert document["token_endpoint"] == "https://api.test/oauth2/token"
+    assert document["grant_types_supported"] == ["client_credentials"]
+    assert "clients:admin" in document["scopes_supported"]
+    metadata = {name: str(value) for name, value in await call.initial_metadata()}
+    assert metadata == {"x-http-status": "200", "cache-control": "public, max-age=120"}
+
+
+async def test_guessing_is_slowed_and_who_is_behind_the_gateway_counts(
+    stub: AuthServiceAsyncStub, new_key: NewApiKey
+) -> None:
+    form = {"grant_type": "client_credentials", "client_id": new_key.id}
+
+    async def guess(address: str, secret: str = "wrong") -> tuple[dict[str, str], dict[str, Any]]:
+        body = HttpBody(content_type=FORM, data=urlencode(form | {"client_secret": secret}).encode())
+        call = stub.Token(body, metadata=(("x-forwarded-for", f"192.0.2.9, {address}"),))
+        answer = await call
+        return {name: str(value) for name, value in await call.initial_metadata()}, json.loads(answer.data)
+
+    statuses = [(await guess("198.51.100.1"))[0]["x-http-status"] for _ in range(6)]
+    assert statuses == ["401"] * 5 + ["429"]
+    metadata, answer = await guess("198.51.100.1", new_key.secret)
+    assert (metadata["retry-after"], answer["error"]) == ("1", "slow_down")
+    assert (await guess("198.51.100.2", new_key.secret))[0]["x-http-status"] == "200"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-import stat
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from mda.auth.engine import checked_url, open_engine
+from mda.auth.engine import open_engine
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.keys import new_signing_key
 from mda.auth.models import Base, SigningKeyRow, UtcDateTime
@@ -158,7 +154,10 @@ def test_many_keys_may_not_sign(store: Store, engine: Engine, clock: Callable[[]
 
 
 def test_an_unknown_tier_is_refused_by_the_database(engine: Engine) -> None:
-    row = "INSERT INTO clients VALUES ('i', 'n', 'gold', '[]', '[]', '2026-01-01 00:00:00.000000', NULL)"
+    row = (
+        "INSERT INTO clients (id, name, tier, scopes, datasets, created_at)"
+        " VALUES ('i', 'n', 'gold', '[]', '[]', '2026-01-01 00:00:00.000000')"
+    )
     with pytest.raises(IntegrityError, match="ck_clients_tier"), engine.begin() as connection:
         connection.execute(text(row))
 
@@ -181,21 +180,6 @@ def test_an_aware_time_from_the_database_is_turned_to_utc() -> None:
     assert (read, read.tzinfo) == (abroad, UTC)
 
 
-def test_a_database_that_is_locked_is_told_in_time(store: Store, client: Client, engine: Engine) -> None:
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA user_version = 1")
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailableError):
-            store.put_client(client)
-        assert 0.15 < time.monotonic() - began < 3
-
-
-def test_readers_do_not_wait_for_a_writer(store: Store, stored: ApiKey, engine: Engine) -> None:
-    with engine.connect() as connection:
-        connection.exec_driver_sql("DELETE FROM api_keys")
-        assert store.find_api_key(stored.id) == stored
-
-
 def test_writers_wait_for_each_other(database_url: str, client: Client) -> None:
     store = Store(open_engine(database_url))
     clients = [replace(client, id=f"mdc_{number}", name=f"n{number:02}") for number in range(16)]
@@ -212,64 +196,6 @@ def test_connections_are_bounded(database_url: str) -> None:
     with engine.connect(), pytest.raises(StoreUnavailableError):
         Store(engine).list_clients()
     assert Store(engine).list_clients() == []
-
-
-def test_a_missing_schema_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError):
-        Store(open_engine(f"sqlite:///{tmp_path / 'empty.db'}")).list_clients()
-
-
-def test_sqlite_is_set_up(engine: Engine) -> None:
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
-
-
-def test_only_the_owner_reads_the_file(store: Store, client: Client, tmp_path: Path) -> None:
-    store.put_client(client)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()}
-    assert modes == dict.fromkeys(("auth.db", "auth.db-wal", "auth.db-shm"), 0o600)
-
-
-@pytest.fixture
-def held_file(tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
-    """A file without a WAL, with a lock on it for which SQLite does not wait when it makes the WAL."""
-    path = tmp_path / "held.db"
-    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    holder.execute("CREATE TABLE t (a)")
-    holder.execute("BEGIN IMMEDIATE")
-    yield path, holder
-    holder.close()
-
-
-def test_turning_to_a_wal_waits_for_who_holds_the_file(held_file: tuple[Path, sqlite3.Connection]) -> None:
-    path, holder = held_file
-    timer = threading.Timer(0.2, holder.execute, ["COMMIT"])
-    timer.start()
-    with open_engine(f"sqlite:///{path}").connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-    timer.join()
-
-
-def test_turning_to_a_wal_does_not_wait_for_ever(held_file: tuple[Path, sqlite3.Connection]) -> None:
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailableError):
-        Store(open_engine(f"sqlite:///{held_file[0]}", timeout_s=0.1)).list_clients()
-    assert 0.1 <= time.monotonic() - began < 3
-
-
-@pytest.mark.parametrize("url", ["", "hush", "://hush", "postgresql://u:hush@host:port/db"])
-def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="not a database URL") as caught:
-        checked_url(url)
-    assert "hush" not in str(caught.value)
-
-
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://"])
-def test_a_database_in_memory_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="in memory cannot be shared"):
-        open_engine(url)
 
 
 def test_the_schema_in_postgresql() -> None:

@@ -35,6 +35,7 @@ def test_claims(issuer: TokenIssuer, key_set: KeySet, key: ApiKey) -> None:
         "scope": "quotes:read trades:read",
         "tier": "pro",
         "datasets": ["GLBX.MDP3", "SIM"],
+        "version": 0,
         "iat": NOW_S,
         "exp": NOW_S + 900,
     }

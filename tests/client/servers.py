@@ -17,13 +17,15 @@ from marketdata.auth.v1 import auth_service_pb2
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
 from mda.auth.admin import create_api_key, ensure_client
+from mda.auth.gate import Gate
 from mda.auth.keys import open_key_set
 from mda.auth.oauth import TokenEndpoint
 from mda.auth.opening import open_store
 from mda.auth.records import Tier
-from mda.auth.servicer import AuthServicer
+from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.settings import AuthSettings
-from mda.auth.tokens import TokenIssuer
+from mda.auth.token_status import TokenStatus
+from mda.auth.tokens import TokenIssuer, TokenReader
 from mda.ingestion.__main__ import build as build_ingestion
 from mda.query.__main__ import build as build_query
 from mda.runtime.access import access_rules
@@ -54,6 +56,8 @@ class Tokens:
 
     async def GetJwks(self, request: Any, context: Any) -> HttpBody:
         raise NotImplementedError
+
+    GetMetadata = Introspect = Revoke = GetJwks
 
 
 class Endings:
@@ -143,7 +147,16 @@ async def whole_api(
         verifier = TokenVerifier(fetch_jwks, settings.issuer, settings.audience)
         interceptor = CallInterceptor(access_rules(*API_FILES), verifier)
         async with build_ingestion(settings, draining) as ingestion, build_query(settings, draining) as query:
-            endpoints = [auth_endpoint(AuthServicer(TokenEndpoint(store, issuer), keys, 300)), *ingestion, *query]
+            gate = Gate(store)
+            reader = TokenReader(keys, issuer=settings.issuer, audience=settings.audience)
+            auth = AuthServicer(
+                TokenEndpoint(store, issuer, gate=gate),
+                TokenStatus(store, gate, reader),
+                keys,
+                Documents(b"{}", 300),
+                changed=lambda: None,
+            )
+            endpoints = [auth_endpoint(auth), *ingestion, *query]
             async with served(endpoints, interceptors=(interceptor,), tls=tls) as address:
                 yield Api(f"{'https' if tls else 'http'}://{address}", api_key, draining, other_api_key)
     finally:

@@ -17,9 +17,9 @@ from grpc_health.v1._async import HealthServicer
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.errors import unknown_symbol
 from mda.runtime.access import Rule
-from mda.runtime.handlers import Endpoint
+from mda.runtime.handlers import Endpoint, Refused
 from mda.runtime.identity import TokenVerifier, current_principal, while_token_lives
-from mda.runtime.interceptors import CallInterceptor, Refused, check_request
+from mda.runtime.interceptors import CallInterceptor, check_request
 
 PATH: Final = "/mda.test.v1.Echo"
 _MESSAGE: Final = ".marketdata.v1.Instrument"
@@ -149,7 +149,9 @@ async def serving(
 ) -> AsyncIterator[Caller]:
     """Run the service in this process, on a free port, with health beside it."""
     echo = Echo()
-    server = grpc.aio.server(interceptors=[CallInterceptor(rules, verifier, refused)])
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(rules, verifier, {SERVICE.full_name: refused} if refused else {})]
+    )
     server.add_generic_rpc_handlers((Endpoint(SERVICE, echo).handler(),))
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

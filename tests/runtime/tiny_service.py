@@ -34,6 +34,8 @@ class Auth:
     async def GetJwks(self, _request: Any, _context: Any) -> HttpBody:
         return HttpBody(data=_JWKS)
 
+    GetMetadata = Introspect = Revoke = Token
+
 
 class Ingestion:
     def __init__(self, stopping: asyncio.Event) -> None:

@@ -6,15 +6,17 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from mda.auth import api_key
 from mda.auth.clock import Clock, utc_now
-from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.records import ApiKey, Client, Event, Tier
 from mda.auth.store import Store
 
 ALL_DATASETS: Final = "*"
+LOCAL: Final = "local"
+"""The audit log's name for who runs commands on the machine itself."""
 
 _CLIENT_ID_PREFIX: Final = "mdc_"
 _CLIENT_ID_BYTES: Final = 12
@@ -80,9 +82,9 @@ def ensure_client(
         raise ValueError(f"not a client name: {name!r}; up to 100 letters, digits and ._@- are")
     wanted = _checked(scopes, _SCOPE, "scope")
     entitled = (ALL_DATASETS,) if datasets is None else _checked(datasets, _DATASET, "dataset")
-    client_id = _CLIENT_ID_PREFIX + secrets.token_hex(_CLIENT_ID_BYTES)
-    client = Client(client_id, name, tier, wanted, entitled, created_at=clock())
-    return store.put_client(client, keep_datasets=datasets is None)
+    client = Client(new_client_id(), name, tier, wanted, entitled, created_at=clock())
+    event = Event(LOCAL, "client.put", client.id, client.created_at, details=told(client))
+    return store.put_client(client, keep_datasets=datasets is None, event=event)
 
 
 def create_api_key(
@@ -108,19 +110,52 @@ def create_api_key(
     """
     if lifetime is not None and lifetime <= timedelta():
         raise ValueError("the lifetime of an API key must be positive")
-    now = clock()
-    new = NewApiKey(api_key.new_key_id(), api_key.new_secret())
-    store.add_api_key(
-        ApiKey(
-            id=new.id,
-            client=client,
-            secret_hash=api_key.hash_secret(new.secret),
-            hint=api_key.hint_of(new.secret),
-            created_at=now,
-            expires_at=None if lifetime is None else now + lifetime,
-        )
-    )
+    new, key = new_api_key(client, lifetime, clock())
+    with store.change() as change:
+        change.add_api_key(key)
+        change.note(created_event(LOCAL, key))
     return new
+
+
+def new_api_key(client: Client, lifetime: timedelta | None, now: datetime) -> tuple[NewApiKey, ApiKey]:
+    """Return a fresh API key of a client, to be shown and to be stored."""
+    new = NewApiKey(api_key.new_key_id(), api_key.new_secret())
+    key = ApiKey(
+        id=new.id,
+        client=client,
+        secret_hash=api_key.hash_secret(new.secret),
+        hint=api_key.hint_of(new.secret),
+        created_at=now,
+        expires_at=None if lifetime is None else now + lifetime,
+    )
+    return new, key
+
+
+def new_client_id() -> str:
+    """Return a fresh client id."""
+    return _CLIENT_ID_PREFIX + secrets.token_hex(_CLIENT_ID_BYTES)
+
+
+def told(client: Client) -> dict[str, str]:
+    """Return what the audit log says of a client."""
+    return {
+        "name": client.name,
+        "tier": client.tier.value,
+        "roles": " ".join(client.roles),
+        "scopes": " ".join(client.scopes),
+        "datasets": " ".join(client.datasets),
+    }
+
+
+def created_event(actor: str, key: ApiKey) -> Event:
+    """Return what the audit log says of an API key that was made."""
+    details = {"client": key.client.id, **told_end(key)}
+    return Event(actor, "api_key.create", key.id, key.created_at, details=details)
+
+
+def told_end(key: ApiKey) -> dict[str, str]:
+    """Return what the audit log says of how long an API key works."""
+    return {} if key.expires_at is None else {"expires": key.expires_at.isoformat(timespec="seconds")}
 
 
 def _checked(values: Iterable[str], pattern: re.Pattern[str], what: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -61,7 +62,6 @@ def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engi
     """
     parsed = checked_url(url)
     sqlite = _is_sqlite(parsed)
-    connect_args: dict[str, Any] = {"timeout": timeout_s} if sqlite else {}
     engine = create_engine(
         parsed,
         poolclass=QueuePool,
@@ -69,7 +69,7 @@ def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engi
         max_overflow=0,
         pool_timeout=timeout_s,
         pool_pre_ping=True,
-        connect_args=connect_args,
+        connect_args={"timeout": timeout_s} if sqlite else _postgresql_arguments(timeout_s),
     )
     if sqlite:
         _make_private(Path(str(parsed.database)))
@@ -80,6 +80,16 @@ def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engi
 
 def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
+
+
+def _postgresql_arguments(timeout_s: float) -> dict[str, Any]:
+    return {
+        "connect_timeout": max(1, math.ceil(timeout_s)),
+        "options": f"-c lock_timeout={int(timeout_s * 1000)} -c statement_timeout={int(timeout_s * 2000)}",
+        # A server that has gone without a word is found out, too.
+        "keepalives_idle": 10,
+        "tcp_user_timeout": max(1000, int(timeout_s * 2000)),
+    }
 
 
 def _make_private(path: Path) -> None:

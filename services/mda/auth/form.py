@@ -1,4 +1,4 @@
-"""The request of RFC 6749, section 4.4.2, taken apart: the form, and the client's id and secret."""
+"""The requests of RFC 6749 (section 4.4.2), 7009 and 7662, taken apart: the form, and the client's id and secret."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mda.auth.errors import ErrorCode, OAuthError
 CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 MAX_BODY_BYTES: Final = 16 * 1024
 _MAX_FIELDS: Final = 64
-_PARAMETERS: Final = frozenset({"grant_type", "scope", "client_id", "client_secret"})
+_PARAMETERS: Final = frozenset({"grant_type", "scope", "client_id", "client_secret", "token", "token_type_hint"})
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A request to the token endpoint, as it came.
+    """A request to the token endpoint, or one of those beside it, as it came.
 
     Attributes
     ----------
@@ -29,11 +29,14 @@ class TokenRequest:
         The form.
     authorization
         All `authorization` headers.
+    address
+        The network address of who sent it.
     """
 
     content_type: str
     body: bytes = field(repr=False)
     authorization: Sequence[str] = field(default=(), repr=False)
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

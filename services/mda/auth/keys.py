@@ -48,6 +48,7 @@ class KeySet:
         (active,) = (key for key in keys if key.active)
         self._kid = active.kid
         self._private_key = _load(active)
+        self._public_keys = {key.kid: _load(key).public_key() for key in keys}
         self._jwks = _jwks(keys)
 
     @property
@@ -59,6 +60,10 @@ class KeySet:
     def private_key(self) -> ec.EllipticCurvePrivateKey:
         """The key that signs."""
         return self._private_key
+
+    def public_key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
+        """Return the public key of a name, or None."""
+        return self._public_keys.get(kid)
 
     @property
     def jwks(self) -> bytes:

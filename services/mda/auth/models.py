@@ -5,7 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
-from sqlalchemy import JSON, Boolean, DateTime, Dialect, Enum, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -19,6 +33,9 @@ NAMING: Final = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+# SQLite numbers rows by itself in a column of the type INTEGER only.
+BIG_NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -78,6 +95,9 @@ class ClientRow(Base):
     datasets: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column()
     disabled_at: Mapped[datetime | None] = mapped_column()
+    roles: Mapped[list[str]] = mapped_column(JSON, server_default=text("'[]'"))
+    quotas: Mapped[dict[str, int]] = mapped_column(JSON, server_default=text("'{}'"))
+    version: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
 
 class ApiKeyRow(Base):
@@ -95,6 +115,37 @@ class ApiKeyRow(Base):
     last_used_at: Mapped[datetime | None] = mapped_column()
 
     client: Mapped[ClientRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class AuditRow(Base):
+    """A row of `audit`; see `mda.auth.audit.Entry`."""
+
+    __tablename__ = "audit"
+
+    sequence: Mapped[int] = mapped_column(BIG_NUMBER, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column()
+    actor: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(128))
+    refused: Mapped[bool] = mapped_column(Boolean)
+    details: Mapped[dict[str, str]] = mapped_column(JSON)
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class RevocationRow(Base):
+    """A row of `revocations`; see `mda.runtime.revocation.Revocation`. Sent or yet to be sent to the services."""
+
+    __tablename__ = "revocations"
+
+    number: Mapped[int] = mapped_column(BIG_NUMBER, primary_key=True)
+    what: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(Integer)
+    until: Mapped[datetime] = mapped_column()
+    sent: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (Index("ix_revocations_what_subject", "what", "subject"),)
 
 
 class SigningKeyRow(Base):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from mda.auth.roles import scopes_of
 
 
 class Tier(StrEnum):
@@ -13,6 +16,28 @@ class Tier(StrEnum):
     FREE = "free"
     PRO = "pro"
     INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Limits of a client's own; None stands for what its tier says.
+
+    Attributes
+    ----------
+    requests_per_second
+        Calls a second.
+    streams
+        Streams open at a time.
+    symbols_per_subscription
+        Symbols in one subscription.
+    rows_per_day
+        Rows delivered or published a day.
+    """
+
+    requests_per_second: int | None = None
+    streams: int | None = None
+    symbols_per_subscription: int | None = None
+    rows_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +53,19 @@ class Client:
     tier
         How much it may use.
     scopes
-        What it may do: the most that a token of its can carry, sorted.
+        What it may do besides what its roles allow, sorted.
     datasets
         The datasets it is entitled to, sorted; `*` stands for all.
     created_at
         When it was made.
     disabled_at
         Since when it gets no tokens; None while it does.
+    roles
+        Its roles, sorted; see `mda.auth.roles`.
+    quotas
+        Limits of its own.
+    version
+        Counts the changes that end its tokens; they say it.
     """
 
     id: str
@@ -44,6 +75,14 @@ class Client:
     datasets: tuple[str, ...]
     created_at: datetime
     disabled_at: datetime | None = None
+    roles: tuple[str, ...] = ()
+    quotas: Quotas = Quotas()
+    version: int = 0
+
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """All that it may do: the most that a token of its can carry, sorted."""
+        return tuple(sorted({*self.scopes, *scopes_of(self.roles)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +139,32 @@ class SigningKey:
     private_pem: str = field(repr=False)
     created_at: datetime
     active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What somebody did, or was refused; goes to the audit log.
+
+    Attributes
+    ----------
+    actor
+        Who: the id of a client or an API key; `local` for commands on the machine itself,
+        `system` for the service.
+    action
+        What, for example `api_key.revoke`.
+    subject
+        To what: an id.
+    at
+        When; aware, in UTC.
+    refused
+        Whether it was refused.
+    details
+        More about it. Never a secret.
+    """
+
+    actor: str
+    action: str
+    subject: str
+    at: datetime
+    refused: bool = False
+    details: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -27,6 +27,11 @@ class AuthSettings(BaseSettings):
     jwks_max_age_s: Annotated[int, Field(ge=1, le=86400)] = 300
     """How long the public keys may be cached, in seconds."""
 
+    public_url: str | None = None
+    """Where callers reach the endpoints, as the metadata tells it; the issuer where not set."""
+    revocation_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """On how many NATS servers the log of revocations is."""
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Engine, or_, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstrumentedAttribute
 
-from mda.auth.engine import WRITES
-from mda.auth.errors import StoreUnavailableError
-from mda.auth.models import ApiKeyRow, ClientRow, SigningKeyRow
-from mda.auth.records import ApiKey, Client, SigningKey
+from mda.auth.audit import Entry
+from mda.auth.change import Change, unknown_client
+from mda.auth.database import Database
+from mda.auth.models import ApiKeyRow, AuditRow, ClientRow, RevocationRow, SigningKeyRow
+from mda.auth.paging import Place
+from mda.auth.records import ApiKey, Client, Event, SigningKey
+from mda.auth.rows import (
+    api_key_of,
+    client_of,
+    entry_of,
+    new_api_key_row,
+    new_client_row,
+    revocation_of,
+    signing_key_of,
+)
+from mda.runtime.revocation import Revocation, Revoked
+
+_AUDIT_CHUNK = 1000
 
 
 class Store:
@@ -30,14 +44,19 @@ class Store:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._writing_engine = engine.execution_options(**{WRITES: True})
+        self._database = Database(engine)
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._database.close()
 
-    def put_client(self, client: Client, *, keep_datasets: bool = False) -> Client:
+    @contextmanager
+    def change(self) -> Generator[Change]:
+        """Give a transaction: what is done with it is done at the end, whole, or not at all."""
+        with self._database.writing() as session:
+            yield Change(session)
+
+    def put_client(self, client: Client, *, keep_datasets: bool = False, event: Event | None = None) -> Client:
         """Make a client, or give the one that has its name its tier, scopes and datasets.
 
         Parameters
@@ -46,6 +65,8 @@ class Store:
             The client, as it should be.
         keep_datasets
             Whether one that exists keeps its datasets.
+        event
+            What the audit log is to say of it, but for the id.
 
         Returns
         -------
@@ -53,15 +74,52 @@ class Store:
             The client as stored: of one that existed, the id and times stay.
         """
         try:
-            return self._put_client(client, keep_datasets)
+            return self._put_client(client, keep_datasets, event)
         except IntegrityError:
             # Somebody else has just made a client of this name: now there is one to change.
-            return self._put_client(client, keep_datasets)
+            return self._put_client(client, keep_datasets, event)
 
     def list_clients(self) -> list[Client]:
         """Return all clients, by name."""
-        with self._reading() as session:
-            return [_client(row) for row in session.scalars(select(ClientRow).order_by(ClientRow.name))]
+        with self._database.reading() as session:
+            return [client_of(row) for row in session.scalars(select(ClientRow).order_by(ClientRow.name))]
+
+    def client(self, client_id: str) -> Client:
+        """Return a client.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_CLIENT.
+        """
+        with self._database.reading() as session:
+            row = session.get(ClientRow, client_id)
+            if row is None:
+                raise unknown_client(client_id)
+            return client_of(row)
+
+    def page_of_clients(self, after: Place | None, size: int) -> list[Client]:
+        """Return the clients after a place, the oldest first, and one more than a page has, where there is one."""
+        order = ClientRow.created_at, ClientRow.id
+        query = select(ClientRow).where(_after(*order, after)).order_by(*order).limit(size + 1)
+        with self._database.reading() as session:
+            return [client_of(row) for row in session.scalars(query)]
+
+    def page_of_api_keys(self, client_id: str | None, after: Place | None, size: int) -> list[ApiKey]:
+        """Return the API keys of a client, or of all, after a place; otherwise as `page_of_clients`.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_CLIENT.
+        """
+        order = ApiKeyRow.created_at, ApiKeyRow.id
+        query = select(ApiKeyRow).where(_after(*order, after)).order_by(*order).limit(size + 1)
+        if client_id is not None:
+            self.client(client_id)
+            query = query.where(ApiKeyRow.client_id == client_id)
+        with self._database.reading() as session:
+            return [api_key_of(row) for row in session.scalars(query)]
 
     def add_api_key(self, key: ApiKey) -> None:
         """Add a key to a client that exists.
@@ -71,43 +129,32 @@ class Store:
         sqlalchemy.exc.IntegrityError
             If there is no such client, or a key of this id exists.
         """
-        with self._writing() as session:
-            session.add(
-                ApiKeyRow(
-                    id=key.id,
-                    client_id=key.client.id,
-                    secret_hash=key.secret_hash,
-                    hint=key.hint,
-                    created_at=key.created_at,
-                    expires_at=key.expires_at,
-                    revoked_at=key.revoked_at,
-                    last_used_at=key.last_used_at,
-                )
-            )
+        with self._database.writing() as session:
+            session.add(new_api_key_row(key))
 
     def find_secret_hash(self, key_id: str) -> str | None:
         """Return the hash of an API key's secret, or None if there is no such key; both take as long."""
         # As a subquery: one row comes back either way.
         found = select(ApiKeyRow.secret_hash).where(ApiKeyRow.id == key_id).scalar_subquery()
-        with self._reading() as session:
+        with self._database.reading() as session:
             return session.scalar(select(found))
 
     def find_api_key(self, key_id: str) -> ApiKey | None:
         """Return the API key of an id, or None."""
-        with self._reading() as session:
+        with self._database.reading() as session:
             row = session.get(ApiKeyRow, key_id)
-            return None if row is None else _api_key(row)
+            return None if row is None else api_key_of(row)
 
     def list_api_keys(self) -> list[ApiKey]:
         """Return the API keys of all clients, by the client's name, then the key's age."""
         query = select(ApiKeyRow).join(ClientRow).order_by(ClientRow.name, ApiKeyRow.created_at, ApiKeyRow.id)
-        with self._reading() as session:
-            return [_api_key(row) for row in session.scalars(query)]
+        with self._database.reading() as session:
+            return [api_key_of(row) for row in session.scalars(query)]
 
     def record_use(self, key_id: str, at: datetime) -> None:
         """Note when an API key was last used; an earlier time than the one noted changes nothing."""
         earlier = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < at)
-        with self._writing() as session:
+        with self._database.writing() as session:
             session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, earlier).values(last_used_at=at))
 
     def add_active_signing_key(self, key: SigningKey) -> bool:
@@ -119,7 +166,7 @@ class Store:
             Whether it was added; the database sees to it that of many callers one wins.
         """
         try:
-            with self._writing() as session:
+            with self._database.writing() as session:
                 session.add(
                     SigningKeyRow(kid=key.kid, private_pem=key.private_pem, created_at=key.created_at, active=True)
                 )
@@ -130,67 +177,80 @@ class Store:
     def list_signing_keys(self) -> list[SigningKey]:
         """Return all signing keys, the oldest first."""
         query = select(SigningKeyRow).order_by(SigningKeyRow.created_at, SigningKeyRow.kid)
-        with self._reading() as session:
-            return [_signing_key(row) for row in session.scalars(query)]
+        with self._database.reading() as session:
+            return [signing_key_of(row) for row in session.scalars(query)]
 
-    def _put_client(self, client: Client, keep_datasets: bool) -> Client:
-        with self._writing() as session:
+    def note(self, event: Event) -> None:
+        """Add an event to the audit log."""
+        with self.change() as change:
+            change.note(event)
+
+    def page_of_audit(self, before: int, size: int) -> list[Entry]:
+        """Return the audit log's entries before a place (0: the end), the newest first, and one more than a page."""
+        query = select(AuditRow).order_by(AuditRow.sequence.desc()).limit(size + 1)
+        if before:
+            query = query.where(AuditRow.sequence < before)
+        with self._database.reading() as session:
+            return [entry_of(row) for row in session.scalars(query)]
+
+    def audit(self) -> Iterator[Entry]:
+        """Yield the whole audit log, in order; what is added meanwhile may or may not be in it."""
+        last = 0
+        while True:
+            query = select(AuditRow).where(AuditRow.sequence > last).order_by(AuditRow.sequence).limit(_AUDIT_CHUNK)
+            with self._database.reading() as session:
+                entries = [entry_of(row) for row in session.scalars(query)]
+            if not entries:
+                return
+            yield from entries
+            last = entries[-1].sequence
+
+    def is_revoked(self, token_id: str) -> bool:
+        """Return whether a token was revoked by itself."""
+        query = select(RevocationRow.number).where(
+            RevocationRow.what == Revoked.TOKEN.value, RevocationRow.subject == token_id
+        )
+        with self._database.reading() as session:
+            return session.scalar(query.limit(1)) is not None
+
+    def unsent_revocations(self) -> list[tuple[int, Revocation]]:
+        """Return the revocations that are yet to be sent to the services, with their numbers, in order."""
+        query = select(RevocationRow).where(RevocationRow.sent.is_(False)).order_by(RevocationRow.number)
+        with self._database.reading() as session:
+            return [(row.number, revocation_of(row)) for row in session.scalars(query)]
+
+    def revocations_sent(self, numbers: Iterable[int]) -> None:
+        """Note that revocations have been sent."""
+        with self._database.writing() as session:
+            session.execute(update(RevocationRow).where(RevocationRow.number.in_(numbers)).values(sent=True))
+
+    def forget_revocations(self, before: datetime) -> None:
+        """Remove the revocations whose tokens have all ended by a time."""
+        with self._database.writing() as session:
+            session.execute(delete(RevocationRow).where(RevocationRow.sent.is_(True), RevocationRow.until < before))
+
+    def _put_client(self, client: Client, keep_datasets: bool, event: Event | None) -> Client:
+        with self._database.writing() as session:
             row = session.scalar(select(ClientRow).where(ClientRow.name == client.name).with_for_update())
+            before = None if row is None else client_of(row)
             if row is None:
-                row = ClientRow(
-                    id=client.id, name=client.name, datasets=list(client.datasets), created_at=client.created_at
-                )
+                row = new_client_row(client)
                 session.add(row)
             row.tier = client.tier
             row.scopes = list(client.scopes)
             if not keep_datasets:
                 row.datasets = list(client.datasets)
             session.flush()
-            return _client(row)
-
-    @contextmanager
-    def _reading(self) -> Generator[Session]:
-        with _translated_errors(), Session(self._engine) as session:
-            yield session
-
-    @contextmanager
-    def _writing(self) -> Generator[Session]:
-        with _translated_errors(), Session(self._writing_engine) as session, session.begin():
-            yield session
+            stored = client_of(row)
+            if event is not None and stored != before:
+                Change(session).note(replace(event, subject=stored.id))
+            return stored
 
 
-@contextmanager
-def _translated_errors() -> Generator[None]:
-    try:
-        yield
-    except (OperationalError, PoolTimeoutError) as error:
-        raise StoreUnavailableError("the auth database does not answer") from error
-
-
-def _client(row: ClientRow) -> Client:
-    return Client(
-        id=row.id,
-        name=row.name,
-        tier=row.tier,
-        scopes=tuple(row.scopes),
-        datasets=tuple(row.datasets),
-        created_at=row.created_at,
-        disabled_at=row.disabled_at,
-    )
-
-
-def _api_key(row: ApiKeyRow) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        client=_client(row.client),
-        secret_hash=row.secret_hash,
-        hint=row.hint,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
-    )
-
-
-def _signing_key(row: SigningKeyRow) -> SigningKey:
-    return SigningKey(kid=row.kid, private_pem=row.private_pem, created_at=row.created_at, active=row.active)
+def _after(
+    at: InstrumentedAttribute[datetime], id_: InstrumentedAttribute[str], place: Place | None
+) -> ColumnElement[bool]:
+    """Return what is true of rows after a place, in order of time and id."""
+    if place is None:
+        return id_.is_not(None)
+    return or_(at > place.at, and_(at == place.at, id_ > place.id))

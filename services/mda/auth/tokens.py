@@ -74,6 +74,7 @@ class TokenIssuer:
             "scope": " ".join(scopes),
             "tier": key.client.tier.value,
             "datasets": list(key.client.datasets),
+            "version": key.client.version,
             "iat": issued_at,
             "exp": issued_at + expires_in_s,
             "jti": secrets.token_urlsafe(_ID_BYTES),
@@ -84,3 +85,39 @@ class TokenIssuer:
 
     def _lifetime(self, key: ApiKey, now: datetime) -> timedelta:
         return self._ttl if key.expires_at is None else min(self._ttl, key.expires_at - now)
+
+
+class TokenReader:
+    """Verifies the tokens that an issuer gave, by its keys.
+
+    Parameters
+    ----------
+    keys
+        The keys that sign, or have signed.
+    issuer, audience
+        What the tokens must say.
+    """
+
+    def __init__(self, keys: KeySet, *, issuer: str, audience: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+
+    def claims(self, token: str, now: datetime) -> dict[str, Any] | None:
+        """Return what a token says; None if it is none of ours, or has ended."""
+        try:
+            key = self._keys.public_key(str(jwt.get_unverified_header(token).get("kid")))
+            if key is None:
+                return None
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=self._audience,
+                issuer=self._issuer,
+                # The time is the clock's that is given, not this machine's.
+                options={"require": ["exp", "jti"], "verify_exp": False, "verify_iat": False},
+            )
+        except jwt.PyJWTError:
+            return None
+        return claims if claims["exp"] > now.timestamp() else None

@@ -34,6 +34,13 @@ HOST: Final = "127.0.0.1"
 _SERVICES: Final = ("auth", "ingestion", "archive", "query")
 _INTERNAL: Final = ("nats", "admin", *_SERVICES, *(f"metrics_{name}" for name in _SERVICES))
 _SCOPES: Final = ("archive:write", "instruments:write", "quotes:publish", "quotes:read")
+_RANDOM: Final = ("nats_token", "cursor_key")
+_CLIENTS: Final = {
+    "api_key": ("demo", _SCOPES),
+    "feed_api_key": ("sim-feed", _SCOPES),
+    "admin_api_key": ("admin", ("clients:admin",)),
+}
+"""The API keys that a stack has from its first start on: whose they are, and their scopes."""
 _LONGEST_SOCKET_PATH: Final = 100
 _MAX_PAYLOAD: Final = 8 << 20
 
@@ -154,28 +161,21 @@ def _free_ports(names: Sequence[str]) -> dict[str, int]:
 
 def _ensure_secrets(folder: Folder) -> dict[str, str]:
     keys = folder.read_secrets()
-    if keys and "cursor_key" not in keys:  # of an earlier version
-        keys["cursor_key"] = _cursor_key()
-        folder.write_secrets(keys)
+    made = dict(keys)
     store = open_store(_auth_settings(folder))
     try:
-        demo = ensure_client(store, "demo", Tier.INTERNAL, _SCOPES)
-        feed = ensure_client(store, "sim-feed", Tier.INTERNAL, _SCOPES)
-        if not keys:
-            keys = {
-                "nats_token": secrets.token_urlsafe(24),
-                "cursor_key": _cursor_key(),
-                "api_key": create_api_key(store, demo).text,
-                "feed_api_key": create_api_key(store, feed).text,
-            }
-            folder.write_secrets(keys)
+        # A folder of an earlier version gets what it lacks.
+        for name in _RANDOM:
+            made.setdefault(name, secrets.token_urlsafe(24))
+        for name, (client, scopes) in _CLIENTS.items():
+            stored = ensure_client(store, client, Tier.INTERNAL, scopes)
+            if name not in made:
+                made[name] = create_api_key(store, stored).text
     finally:
         store.close()
-    return keys
-
-
-def _cursor_key() -> str:
-    return secrets.token_urlsafe(24)
+    if made != keys:
+        folder.write_secrets(made)
+    return made
 
 
 def _auth_settings(folder: Folder) -> AuthSettings:
@@ -220,6 +220,8 @@ def _service(stack: Stack, name: str, keys: Mapping[str, str]) -> Spec:
     # gRPC's core writes lines of its own form into the log.
     env["GRPC_VERBOSITY"] = "NONE"
     kind = name.partition("-")[0]
+    if kind == "auth":
+        env["MDA_AUTH_PUBLIC_URL"] = stack.url
     if kind == "query":
         env["MDA_QUERY_CURSOR_KEY"] = keys["cursor_key"]
     if stack.otlp_endpoint is not None:

@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.rpc import error_details_pb2
 
 from marketdata.archive.v1 import archive_service_pb2
-from marketdata.auth.v1 import auth_service_pb2
+from marketdata.auth.v1 import auth_service_pb2, client_service_pb2
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
 from marketdata.v1 import access_pb2
@@ -20,12 +20,13 @@ from marketdata.v1 import access_pb2
 _ACCESS: Final[Any] = access_pb2.access
 _HTTP: Final[Any] = annotations_pb2.http
 
-# The cluster of every service in a file.
-FILES: Final[dict[str, FileDescriptor]] = {
-    "archive": archive_service_pb2.DESCRIPTOR,
-    "auth": auth_service_pb2.DESCRIPTOR,
-    "ingestion": ingestion_service_pb2.DESCRIPTOR,
-    "query": query_service_pb2.DESCRIPTOR,
+# Every file with services, and the cluster that serves them.
+FILES: Final[dict[FileDescriptor, str]] = {
+    archive_service_pb2.DESCRIPTOR: "archive",
+    auth_service_pb2.DESCRIPTOR: "auth",
+    client_service_pb2.DESCRIPTOR: "auth",
+    ingestion_service_pb2.DESCRIPTOR: "ingestion",
+    query_service_pb2.DESCRIPTOR: "query",
 }
 
 
@@ -67,7 +68,7 @@ def methods() -> list[Method]:
     """Return every method of every service, in the order of the protos."""
     return [
         _method(cluster, method)
-        for cluster, file in FILES.items()
+        for file, cluster in FILES.items()
         for service in file.services_by_name.values()
         for method in service.methods
     ]
@@ -75,7 +76,7 @@ def methods() -> list[Method]:
 
 def services() -> list[str]:
     """Return the full names of the services."""
-    return [service.full_name for file in FILES.values() for service in file.services_by_name.values()]
+    return [service.full_name for file in FILES for service in file.services_by_name.values()]
 
 
 def _method(cluster: str, method: MethodDescriptor) -> Method:
@@ -98,7 +99,7 @@ def descriptor_set() -> FileDescriptorSet:
     The details of errors are among them, because the transcoder writes those by name.
     """
     found: dict[str, FileDescriptorProto] = {}
-    for file in (*FILES.values(), error_details_pb2.DESCRIPTOR):
+    for file in (*FILES, error_details_pb2.DESCRIPTOR):
         _collect(file, found)
     return FileDescriptorSet(file=found.values())
 

@@ -15,7 +15,7 @@ from mda.gateway.settings import GatewaySettings, Rate, Upstream
 from mda.gateway.strict import strict_fields_code
 
 _AUTH_SERVICE: Final = "marketdata.auth.v1.AuthService"
-_TOKEN_PATH: Final = f"/{_AUTH_SERVICE}/Token"
+_SECRET_PATHS: Final = f"/{_AUTH_SERVICE}/(Token|Introspect|Revoke)"
 _JWKS_PATH: Final = f"/{_AUTH_SERVICE}/GetJwks"
 
 # Names as in the protos, as every document shows them; empty lists and zeros are
@@ -143,7 +143,7 @@ def _rate_limits(settings: GatewaySettings) -> dict[str, Any]:
     descriptors = [_bucket(rate, tier=name, client=None) for name, rate in limits.tiers().items()]
     descriptors.append(_bucket(limits.other, tier_other="yes", client=None))
     descriptors.append(_bucket(limits.token, endpoint="token", masked_remote_address=None))
-    return {"tiers": "|".join(limits.tiers()), "token_path": _TOKEN_PATH, "descriptors": descriptors}
+    return {"tiers": "|".join(limits.tiers()), "secret_paths": _SECRET_PATHS, "descriptors": descriptors}
 
 
 def _bucket(rate: Rate, **entries: str | None) -> dict[str, Any]:

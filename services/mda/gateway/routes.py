@@ -14,7 +14,8 @@ _REFLECTION: Final = (
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
 _BODY_LIMIT: Final = 1024 * 1024
-_FORM_LIMIT: Final = 16 * 1024  # the token endpoint's form
+_FORM_LIMIT: Final = 16 * 1024  # the form of OAuth's endpoints
+_OAUTH: Final = "/oauth2/"
 
 
 def route_table(settings: GatewaySettings, sse_transcoder: dict[str, Any]) -> dict[str, Any]:
@@ -72,9 +73,9 @@ def _rest_first(sse_transcoder: dict[str, Any]) -> list[dict[str, Any]]:
     sse = _rest("rest server-sent events", events, _BODY_LIMIT)
     sse["typed_per_filter_config"]["envoy.filters.http.grpc_json_transcoder"] = sse_transcoder
     sse["typed_per_filter_config"] |= load("routes/events")
-    token = _rest("rest token", {"path": "/oauth2/token"}, _FORM_LIMIT)
-    token["typed_per_filter_config"] |= load("routes/token")
-    return [token, sse]
+    oauth = _rest("rest oauth", {"prefix": _OAUTH}, _FORM_LIMIT)
+    oauth["typed_per_filter_config"] |= load("routes/token")
+    return [oauth, sse]
 
 
 def _rest_last() -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Limits:
     other
         Each client whose token names another tier, or none.
     token
-        The token endpoint: each remote address.
+        OAuth's endpoints, where secrets could be guessed: each remote address.
     """
 
     free: Rate = Rate(burst=40, per_second=20)

@@ -34,7 +34,7 @@ def _lines(entries: Iterable[str]) -> Iterable[str]:
 
 def _bodies() -> Iterable[tuple[str, Descriptor]]:
     """Yield the path's pattern and the body's message of each method that has such a body."""
-    for file in FILES.values():
+    for file in FILES:
         for service in file.services_by_name.values():
             for method in service.methods:
                 rule = method.GetOptions().Extensions[_HTTP]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,12 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+
+from mda.market.errors import MarketDataError
+from mda.runtime.identity import Principal
+
+Refused = Callable[[str, Principal, MarketDataError], Awaitable[None]]
+"""Is told of a call, by its path, that was refused to somebody, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,15 @@ class Endpoint:
     raw_requests, raw_responses
         Names of methods that take or give a message's bytes instead of a message, so
         that bytes which exist are not parsed or written again.
+    refused
+        Told of each call that is refused to the holder of a good token, if anybody is.
     """
 
     service: ServiceDescriptor
     servicer: object
     raw_requests: frozenset[str] = field(default_factory=frozenset)
     raw_responses: frozenset[str] = field(default_factory=frozenset)
+    refused: Refused | None = None
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of all the service's methods."""

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import grpc
@@ -24,7 +25,7 @@ from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
 from mda.runtime.access import Rule
 from mda.runtime.errors import abort, status_code
-from mda.runtime.handlers import Malformed
+from mda.runtime.handlers import Malformed, Refused
 from mda.runtime.identity import Principal, TokenVerifier, require_dataset, require_scope, set_principal
 from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
 from mda.runtime.validation import validate_request
@@ -32,9 +33,6 @@ from mda.runtime.validation import validate_request
 _LEFT_ALONE: Final = ("/grpc.health.", "/grpc.reflection.")
 _LOG: Final = structlog.stdlib.get_logger("mda.calls")
 _TRACER: Final = trace.get_tracer("mda")
-
-Refused = Callable[[str, Principal, MarketDataError], Awaitable[None]]
-"""Told of each call (by its path) that is refused to the holder of a good token."""
 
 Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 
@@ -56,11 +54,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     verifier
         Verifies tokens; None where every method is public.
     refused
-        Who is told of refusals, if anybody.
+        Who is told of refusals, by the full name of the service whose calls are refused.
     """
 
     def __init__(
-        self, rules: Mapping[str, Rule], verifier: TokenVerifier | None, refused: Refused | None = None
+        self,
+        rules: Mapping[str, Rule],
+        verifier: TokenVerifier | None,
+        refused: Mapping[str, Refused] = MappingProxyType({}),
     ) -> None:
         self._rules = rules
         self._verifier = verifier
@@ -157,8 +158,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request = _entitled(rule, principal, request)
             return await call.behaviour(request, context)
         except MarketDataError as error:
-            if principal is not None and self._refused is not None and error.reason in _REFUSALS:
-                await self._refused(call.method, principal, error)
+            refused = self._refused.get(call.method.split("/")[1])
+            if principal is not None and refused is not None and error.reason in _REFUSALS:
+                await refused(call.method, principal, error)
             raise
 
     def _rule(self, method: str) -> Rule:

@@ -18,7 +18,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from marketdata.archive.v1 import archive_service_pb2
-from marketdata.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
+from marketdata.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, client_service_pb2
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
 from mda.runtime.access import access_rules
@@ -33,6 +33,7 @@ from mda.runtime.telemetry import start_telemetry, stop_telemetry
 API_FILES: Final = (
     archive_service_pb2.DESCRIPTOR,
     auth_service_pb2.DESCRIPTOR,
+    client_service_pb2.DESCRIPTOR,
     ingestion_service_pb2.DESCRIPTOR,
     query_service_pb2.DESCRIPTOR,
 )
@@ -94,7 +95,8 @@ async def _serve(settings: ServiceSettings, build: Build, verifies_tokens: bool)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with build(stopping) as endpoints, _verifier(settings, verifies_tokens) as verifier:
-        interceptor = CallInterceptor(access_rules(*API_FILES), verifier)
+        refused = {endpoint.service.full_name: endpoint.refused for endpoint in endpoints if endpoint.refused}
+        interceptor = CallInterceptor(access_rules(*API_FILES), verifier, refused)
         server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
         server.add_generic_rpc_handlers(tuple(endpoint.handler() for endpoint in endpoints))
         health_servicer = HealthServicer()

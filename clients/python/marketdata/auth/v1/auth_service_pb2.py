@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from marketdata.v1 import access_pb2 as marketdata_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%marketdata/auth/v1/auth_service.proto\x12\x12marketdata.auth.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1amarketdata/v1/access.proto\"\x10\n\x0eGetJwksRequest2\xcd\x01\n\x0b\x41uthService\x12S\n\x05Token\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1e\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x12\"\r/oauth2/token:\x01*\x12i\n\x07GetJwks\x12\".marketdata.auth.v1.GetJwksRequest\x1a\x14.google.api.HttpBody\"$\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%marketdata/auth/v1/auth_service.proto\x12\x12marketdata.auth.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1amarketdata/v1/access.proto\"\x10\n\x0eGetJwksRequest\"\x14\n\x12GetMetadataRequest2\x88\x04\n\x0b\x41uthService\x12S\n\x05Token\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1e\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x12\"\r/oauth2/token:\x01*\x12i\n\x07GetJwks\x12\".marketdata.auth.v1.GetJwksRequest\x1a\x14.google.api.HttpBody\"$\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x12\x82\x01\n\x0bGetMetadata\x12&.marketdata.auth.v1.GetMetadataRequest\x1a\x14.google.api.HttpBody\"5\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02)\x12\'/.well-known/oauth-authorization-server\x12]\n\nIntrospect\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"#\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x17\"\x12/oauth2/introspect:\x01*\x12U\n\x06Revoke\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\xaa\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/oauth2/revoke:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHSERVICE'].methods_by_name['Token']._serialized_options = b'\252\273\030\002\020\001\202\323\344\223\002\022\"\r/oauth2/token:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['GetJwks']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['GetJwks']._serialized_options = b'\252\273\030\002\020\001\202\323\344\223\002\030\022\026/.well-known/jwks.json'
+  _globals['_AUTHSERVICE'].methods_by_name['GetMetadata']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['GetMetadata']._serialized_options = b'\252\273\030\002\020\001\202\323\344\223\002)\022\'/.well-known/oauth-authorization-server'
+  _globals['_AUTHSERVICE'].methods_by_name['Introspect']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['Introspect']._serialized_options = b'\252\273\030\002\020\001\202\323\344\223\002\027\"\022/oauth2/introspect:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['Revoke']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['Revoke']._serialized_options = b'\252\273\030\002\020\001\202\323\344\223\002\023\"\016/oauth2/revoke:\001*'
   _globals['_GETJWKSREQUEST']._serialized_start=146
   _globals['_GETJWKSREQUEST']._serialized_end=162
-  _globals['_AUTHSERVICE']._serialized_start=165
-  _globals['_AUTHSERVICE']._serialized_end=370
+  _globals['_GETMETADATAREQUEST']._serialized_start=164
+  _globals['_GETMETADATAREQUEST']._serialized_end=184
+  _globals['_AUTHSERVICE']._serialized_start=187
+  _globals['_AUTHSERVICE']._serialized_end=707
 # @@protoc_insertion_point(module_scope)

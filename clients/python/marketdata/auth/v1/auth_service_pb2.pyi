@@ -10,3 +10,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class GetJwksRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetMetadataRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -50,6 +50,29 @@ class AuthServiceStub:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
+    GetMetadata: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetMetadataRequest, _httpbody_pb2.HttpBody]
+    """What there is here: the metadata of RFC 8414, as `application/json`.
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Introspect: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Tells whether a token is good, and what it says (RFC 7662). The body is
+    the form that the RFC describes; the caller shows its API key as at the
+    token endpoint. A client is told of its own tokens, one with the scope
+    `clients:admin` of all; any other token is inactive.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Revoke: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Ends a token before its time (RFC 7009), and within a second the streams
+    that it opened. The body is the form that the RFC describes; the caller
+    shows its API key as at the token endpoint. A client may end its own
+    tokens, one with the scope `clients:admin` all.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
@@ -69,6 +92,29 @@ class AuthServiceAsyncStub(AuthServiceStub):
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetJwksRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """The public keys that tokens are signed with: a JSON Web Key Set (RFC
     7517), as `application/json`.
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    GetMetadata: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetMetadataRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """What there is here: the metadata of RFC 8414, as `application/json`.
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Introspect: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Tells whether a token is good, and what it says (RFC 7662). The body is
+    the form that the RFC describes; the caller shows its API key as at the
+    token endpoint. A client is told of its own tokens, one with the scope
+    `clients:admin` of all; any other token is inactive.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Revoke: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Ends a token before its time (RFC 7009), and within a second the streams
+    that it opened. The body is the form that the RFC describes; the caller
+    shows its API key as at the token endpoint. A client may end its own
+    tokens, one with the scope `clients:admin` all.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -100,6 +146,47 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """The public keys that tokens are signed with: a JSON Web Key Set (RFC
         7517), as `application/json`.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def GetMetadata(
+        self,
+        request: _auth_service_pb2.GetMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """What there is here: the metadata of RFC 8414, as `application/json`.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def Introspect(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Tells whether a token is good, and what it says (RFC 7662). The body is
+        the form that the RFC describes; the caller shows its API key as at the
+        token endpoint. A client is told of its own tokens, one with the scope
+        `clients:admin` of all; any other token is inactive.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def Revoke(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Ends a token before its time (RFC 7009), and within a second the streams
+        that it opened. The body is the form that the RFC describes; the caller
+        shows its API key as at the token endpoint. A client may end its own
+        tokens, one with the scope `clients:admin` all.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

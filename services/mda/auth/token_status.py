@@ -1,0 +1,118 @@
+"""The decisions of introspection (RFC 7662) and revocation (RFC 7009)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from mda.auth.change import Change
+from mda.auth.clock import Clock, utc_now
+from mda.auth.errors import ErrorCode, OAuthError
+from mda.auth.form import TokenRequest
+from mda.auth.gate import Gate
+from mda.auth.oauth import TokenResponse, answered, response
+from mda.auth.records import ApiKey, Event
+from mda.auth.tokens import TokenReader
+from mda.runtime.revocation import Revocation, Revoked
+
+_ADMIN: Final = "clients:admin"
+_TOLD: Final = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "tier", "datasets")
+_INACTIVE: Final[Mapping[str, Any]] = {"active": False}
+
+
+class TokenStore(Protocol):
+    """Where it stands what has been revoked."""
+
+    def find_api_key(self, key_id: str) -> ApiKey | None:
+        """Return the API key of an id, or None."""
+        ...
+
+    def is_revoked(self, token_id: str) -> bool:
+        """Return whether a token was revoked by itself."""
+        ...
+
+    def change(self) -> AbstractContextManager[Change]:
+        """Give a transaction."""
+        ...
+
+
+class TokenStatus:
+    """Tells of tokens, and ends them.
+
+    Every method raises `StoreUnavailableError` if the store does not answer.
+
+    Parameters
+    ----------
+    store
+        Where it stands what has been revoked.
+    gate
+        What lets clients in.
+    reader
+        Verifies tokens.
+    clock
+        The present time.
+    """
+
+    def __init__(self, store: TokenStore, gate: Gate, reader: TokenReader, clock: Clock = utc_now) -> None:
+        self._store = store
+        self._gate = gate
+        self._reader = reader
+        self._clock = clock
+
+    def introspect(self, request: TokenRequest) -> TokenResponse:
+        """Answer whether a token is good, and what it says."""
+        return answered(request, self._introspect)
+
+    def revoke(self, request: TokenRequest) -> TokenResponse:
+        """End a token. One that is good no longer, or never was, is ended already."""
+        return answered(request, self._revoke)
+
+    def _introspect(self, request: TokenRequest, form: Mapping[str, str]) -> TokenResponse:
+        caller = self._gate.admit(request, form)
+        claims = self._good(_token(form))
+        if claims is None or not _may(caller, claims):
+            return response(HTTPStatus.OK, _INACTIVE)
+        told = {name: claims[name] for name in _TOLD}
+        return response(HTTPStatus.OK, {"active": True, "token_type": "Bearer", **told})
+
+    def _revoke(self, request: TokenRequest, form: Mapping[str, str]) -> TokenResponse:
+        caller = self._gate.admit(request, form)
+        claims = self._good(_token(form))
+        if claims is None:
+            return response(HTTPStatus.OK, {})
+        if not _may(caller, claims):
+            raise OAuthError(ErrorCode.UNAUTHORIZED_CLIENT, "the token is another client's")
+        now = self._clock()
+        with self._store.change() as change:
+            change.revoke(Revocation(Revoked.TOKEN, claims["jti"], 0, float(claims["exp"])))
+            change.note(Event(caller.client.id, "token.revoke", claims["jti"], now, details={"client": claims["sub"]}))
+        return response(HTTPStatus.OK, {})
+
+    def _good(self, token: str) -> Mapping[str, Any] | None:
+        """Return what a token says; None if it is not good now."""
+        now = self._clock()
+        claims = self._reader.claims(token, now)
+        if claims is None or self._store.is_revoked(claims["jti"]):
+            return None
+        key = self._store.find_api_key(claims["client_id"])
+        return claims if key is not None and _stands(key, claims, now) else None
+
+
+def _stands(key: ApiKey, claims: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether the key of a token still works, for a client that has not changed."""
+    expired = key.expires_at is not None and key.expires_at <= now
+    ended = key.revoked_at is not None or key.client.disabled_at is not None or expired
+    return not ended and claims.get("version", 0) >= key.client.version
+
+
+def _token(form: Mapping[str, str]) -> str:
+    if "token" not in form:
+        raise OAuthError(ErrorCode.INVALID_REQUEST, "the parameter token is missing")
+    return form["token"]
+
+
+def _may(caller: ApiKey, claims: Mapping[str, Any]) -> bool:
+    return caller.client.id == claims["sub"] or _ADMIN in caller.client.granted

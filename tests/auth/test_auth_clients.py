@@ -1,0 +1,244 @@
+"""The decisions of ClientService, with what they leave in the audit log and what they revoke."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from mda.auth.admin import NewApiKey
+from mda.auth.audit import Known, verify
+from mda.auth.clients import Clients, Wish
+from mda.auth.paging import Place, decode_place
+from mda.auth.records import Client, Quotas, Tier
+from mda.auth.store import Store
+from mda.market.errors import MarketDataError
+from mda.runtime.revocation import Revocation, Revoked
+from tests.auth.conftest import NOW, StandingClock
+
+UNTIL_S = (NOW + timedelta(hours=1, minutes=1)).timestamp()
+WISH = Wish(Tier.PRO, ["reader", "publisher"], ["SIM", "GLBX.MDP3"], Quotas(streams=5))
+
+
+@pytest.fixture
+def clients(store: Store, clock: StandingClock) -> Clients:
+    return Clients(store, clock)
+
+
+@pytest.fixture
+def desk(clients: Clients) -> Client:
+    return clients.create("mdc_admin", "desk", WISH)
+
+
+@pytest.fixture
+def new_key(clients: Clients, desk: Client) -> NewApiKey:
+    return clients.create_key("mdc_admin", desk.id, None)[0]
+
+
+def refused(error: pytest.ExceptionInfo[MarketDataError]) -> tuple[str, str | None]:
+    return error.value.reason_name, error.value.field
+
+
+def actions(store: Store) -> list[tuple[str, str, str]]:
+    return [(entry.event.actor, entry.event.action, entry.event.subject) for entry in store.audit()]
+
+
+def revocations(store: Store) -> list[Revocation]:
+    return [revocation for _, revocation in store.unsent_revocations()]
+
+
+def test_a_client_is_made_as_wished(store: Store, desk: Client) -> None:
+    assert desk.id.startswith("mdc_")
+    assert store.client(desk.id) == desk
+    assert (desk.name, desk.tier, desk.quotas) == ("desk", Tier.PRO, Quotas(streams=5))
+    assert (desk.roles, desk.datasets) == (("publisher", "reader"), ("GLBX.MDP3", "SIM"))
+    assert desk.granted == ("quotes:publish", "quotes:read")
+    (entry,) = store.audit()
+    assert (entry.event.actor, entry.event.action, entry.event.subject) == ("mdc_admin", "client.create", desk.id)
+    assert entry.event.details["roles"] == "publisher reader"
+
+
+def test_a_name_is_had_once(store: Store, clients: Clients, desk: Client) -> None:
+    with pytest.raises(MarketDataError) as error:
+        clients.create("mdc_admin", "desk", WISH)
+    assert refused(error) == ("CLIENT_EXISTS", "name")
+    assert len(list(store.audit())) == 1
+
+
+def test_a_role_that_there_is_not_is_named(clients: Clients, desk: Client) -> None:
+    with pytest.raises(MarketDataError) as error:
+        clients.create("mdc_admin", "other", Wish(Tier.PRO, ["reader", "king"]))
+    assert refused(error) == ("INVALID_FIELD", "roles[1]")
+    with pytest.raises(MarketDataError) as error:
+        clients.update("mdc_admin", desk.id, Wish(roles=["king"]))
+    assert refused(error) == ("INVALID_FIELD", "roles.names[0]")
+
+
+def test_what_is_not_wished_stays_and_the_tokens_so_far_end(store: Store, clients: Clients, desk: Client) -> None:
+    changed = clients.update("mdc_admin", desk.id, Wish(datasets=["*"]))
+    assert (changed.tier, changed.roles, changed.quotas) == (desk.tier, desk.roles, desk.quotas)
+    assert (changed.datasets, changed.version) == (("*",), 1)
+    assert store.client(desk.id) == changed
+    assert revocations(store) == [Revocation(Revoked.CLIENT, desk.id, 1, UNTIL_S)]
+    assert actions(store)[1:] == [("mdc_admin", "client.update", desk.id)]
+
+
+def test_a_client_is_kept_out_and_let_in_again(
+    store: Store, clients: Clients, desk: Client, clock: StandingClock
+) -> None:
+    for _ in range(2):
+        assert clients.disable("mdc_admin", desk.id).disabled_at == clock.now
+    assert revocations(store) == [Revocation(Revoked.CLIENT, desk.id, 1, UNTIL_S)]
+    for _ in range(2):
+        assert clients.enable("mdc_admin", desk.id).disabled_at is None
+    assert [action for _, action, _ in actions(store)] == ["client.create", "client.disable", "client.enable"]
+
+
+def test_a_key_is_made_for_a_client(store: Store, clients: Clients, desk: Client, clock: StandingClock) -> None:
+    new, key = clients.create_key("mdc_admin", desk.id, timedelta(days=30))
+    assert (key.id, key.client, key.expires_at) == (new.id, desk, clock.now + timedelta(days=30))
+    assert store.find_api_key(new.id) == key
+    (*_, entry) = store.audit()
+    assert (entry.event.action, entry.event.subject) == ("api_key.create", new.id)
+    assert entry.event.details == {"client": desk.id, "expires": "2026-04-01T14:30:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("before", "overlap", "ends_in"),
+    [
+        (None, None, timedelta(days=1)),
+        (None, timedelta(hours=2), timedelta(hours=2)),
+        (None, timedelta(), timedelta()),
+        (timedelta(hours=1), timedelta(hours=2), timedelta(hours=1)),
+    ],
+)
+def test_a_rotated_key_works_on_for_a_while(
+    store: Store,
+    clients: Clients,
+    desk: Client,
+    before: timedelta | None,
+    overlap: timedelta | None,
+    ends_in: timedelta,
+) -> None:
+    _, first = clients.create_key("mdc_admin", desk.id, before)
+    new, key, old = clients.rotate_key("mdc_admin", first.id, overlap, timedelta(days=9))
+    assert (old.id, old.expires_at) == (first.id, NOW + ends_in)
+    assert (key.id, key.client, key.expires_at) == (new.id, desk, NOW + timedelta(days=9))
+    assert [store.find_api_key(each.id) for each in (old, key)] == [old, key]
+    assert actions(store)[-1] == ("mdc_admin", "api_key.rotate", first.id)
+    assert revocations(store) == []
+
+
+def test_a_key_that_works_no_longer_is_not_rotated(
+    store: Store, clients: Clients, desk: Client, new_key: NewApiKey, clock: StandingClock
+) -> None:
+    _, short = clients.create_key("mdc_admin", desk.id, timedelta(hours=1))
+    clients.revoke_key("mdc_admin", new_key.id)
+    clock.now += timedelta(hours=1)
+    before = store.list_api_keys()
+    for key_id in (short.id, new_key.id):
+        with pytest.raises(MarketDataError) as error:
+            clients.rotate_key("mdc_admin", key_id, None, None)
+        assert refused(error) == ("API_KEY_ENDED", "key_id")
+    assert store.list_api_keys() == before
+
+
+def test_a_key_is_revoked_once(store: Store, clients: Clients, new_key: NewApiKey, clock: StandingClock) -> None:
+    at = clock.now
+    for _ in range(2):
+        assert clients.revoke_key("mdc_admin", new_key.id).revoked_at == at
+        clock.now += timedelta(minutes=1)
+    assert revocations(store) == [Revocation(Revoked.KEY, new_key.id, 0, UNTIL_S)]
+    assert [action for _, action, _ in actions(store)].count("api_key.revoke") == 1
+
+
+def test_what_is_not_there_is_told(clients: Clients) -> None:
+    for change in (
+        lambda: clients.update("a", "mdc_9", WISH),
+        lambda: clients.disable("a", "mdc_9"),
+        lambda: clients.enable("a", "mdc_9"),
+        lambda: clients.create_key("a", "mdc_9", None),
+    ):
+        with pytest.raises(MarketDataError) as error:
+            change()
+        assert refused(error) == ("UNKNOWN_CLIENT", "client_id")
+    for change in (lambda: clients.revoke_key("a", "mdk_9"), lambda: clients.rotate_key("a", "mdk_9", None, None)):
+        with pytest.raises(MarketDataError) as error:
+            change()
+        assert refused(error) == ("UNKNOWN_API_KEY", "key_id")
+
+
+def test_a_change_that_fails_leaves_nothing(store: Store, clients: Clients, desk: Client) -> None:
+    with pytest.raises(ZeroDivisionError), store.change() as change:
+        change.save_client(Client(desk.id, "desk", Tier.FREE, (), (), NOW))
+        change.revoke(Revocation(Revoked.CLIENT, desk.id, 1, UNTIL_S))
+        raise ZeroDivisionError
+    assert store.client(desk.id) == desk
+    assert revocations(store) == []
+
+
+def test_pages_go_by_age_and_miss_none(store: Store, clients: Clients, clock: StandingClock) -> None:
+    made: list[str] = []
+    for number in range(7):
+        made.append(clients.create("a", f"c{9 - number}", WISH).id)
+        clock.now += timedelta(milliseconds=number % 2)  # some are of the same age
+    seen: list[str] = []
+    place: Place | None = None
+    while True:
+        found = store.page_of_clients(place, 3)
+        seen += [client.id for client in found[:3]]
+        if len(found) <= 3:
+            break
+        place = decode_place(Place(found[2].created_at, found[2].id).encode())
+    assert sorted(seen) == sorted(made)
+    ages = [store.client(client_id).created_at for client_id in seen]
+    assert ages == sorted(ages)
+
+
+def test_keys_are_listed_of_one_client_or_of_all(store: Store, clients: Clients, desk: Client) -> None:
+    other = clients.create("a", "other", WISH)
+    mine = {clients.create_key("a", desk.id, None)[0].id for _ in range(2)}
+    theirs = {clients.create_key("a", other.id, None)[0].id}
+    assert {key.id for key in store.page_of_api_keys(desk.id, None, 10)} == mine
+    assert {key.id for key in store.page_of_api_keys(None, None, 10)} == mine | theirs
+    with pytest.raises(MarketDataError, match="There is no client mdc_9"):
+        store.page_of_api_keys("mdc_9", None, 10)
+
+
+@pytest.mark.parametrize("token", ["!", "e30", "W10", "WzEsMl0", "WyJ4IiwieSJd", "A" * 100])
+def test_a_page_token_of_somebody_elses_is_refused(token: str) -> None:
+    with pytest.raises(MarketDataError) as error:
+        decode_place(token)
+    assert refused(error) == ("INVALID_FIELD", "page_token")
+
+
+def test_many_changes_at_once_make_one_chain(store: Store, clients: Clients) -> None:
+    def work(number: int) -> None:
+        clients.create("mdc_admin", f"c{number}", WISH)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    verdict = verify(store.audit())
+    assert (verdict.entries, verdict.problem) == (8, "")
+    head = next(iter(store.page_of_audit(0, 1)))
+    assert verify(store.audit(), Known(head.sequence, head.hash)) == verdict
+
+
+def test_revocations_are_sent_and_forgotten(store: Store, clients: Clients, desk: Client, clock: StandingClock) -> None:
+    clients.disable("a", desk.id)
+    ((number, _),) = store.unsent_revocations()
+    store.forget_revocations(clock.now + timedelta(days=1))
+    assert len(store.unsent_revocations()) == 1, "one that is yet to be sent was forgotten"
+    store.revocations_sent([number])
+    assert store.unsent_revocations() == []
+    with store.change() as change:
+        change.revoke(Revocation(Revoked.TOKEN, "t1", 0, NOW.timestamp()))
+    assert store.is_revoked("t1")
+    assert not store.is_revoked("t2")
+    store.revocations_sent([number for number, _ in store.unsent_revocations()])
+    store.forget_revocations(clock.now + timedelta(seconds=1))
+    assert not store.is_revoked("t1")

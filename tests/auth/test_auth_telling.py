@@ -1,0 +1,84 @@
+"""Revocations on their way from the store to the services."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client as Nats
+
+from mda.auth.clients import Clients, Wish
+from mda.auth.records import Client, Tier
+from mda.auth.store import Store
+from mda.auth.telling import Teller
+from mda.runtime.identity import Principal
+from mda.runtime.revocation import STREAM, Revocations, following_revocations
+from mda.runtime.settings import ServiceSettings
+from mda.runtime.tasks import background_tasks
+from tests.auth.conftest import StandingClock
+from tests.tape.nats_server import NatsServer
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def desk(store: Store, clock: StandingClock) -> Client:
+    return Clients(store, clock).create("t", "desk", Wish(Tier.PRO, ["reader"], ["SIM"]))
+
+
+@pytest_asyncio.fixture
+async def told(store: Store, own_nats: NatsServer) -> AsyncIterator[tuple[Teller, Revocations]]:
+    settings = ServiceSettings(nats_url=own_nats.url)
+    teller = Teller(store, replicas=1)
+    async with background_tasks() as tasks:
+        tasks.create_task(teller.run(settings))
+        async with following_revocations(settings) as revocations:
+            yield teller, revocations
+
+
+def holder(client: Client) -> Principal:
+    return Principal(client.id, frozenset(), "", 0, version=client.version)
+
+
+async def test_a_change_reaches_the_services_within_a_second(
+    told: tuple[Teller, Revocations], store: Store, desk: Client
+) -> None:
+    teller, revocations = told
+    began = time.monotonic()
+    Clients(store).disable("t", desk.id)
+    teller.wake()
+    await until(lambda: revocations.covers(holder(desk)))
+    assert time.monotonic() - began < 1
+    await until(lambda: store.unsent_revocations() == [])
+
+
+async def test_a_change_by_another_process_is_found(
+    told: tuple[Teller, Revocations], store: Store, desk: Client
+) -> None:
+    began = time.monotonic()
+    Clients(store).update("t", desk.id, Wish(datasets=["*"]))
+    await until(lambda: told[1].covers(holder(desk)))
+    assert time.monotonic() - began < 1.5
+
+
+async def test_what_is_revoked_while_nats_is_away_is_told_when_it_is_back(
+    told: tuple[Teller, Revocations], store: Store, desk: Client, own_nats: NatsServer, own_client: Nats
+) -> None:
+    await until(lambda: own_client.is_connected)
+    teller, revocations = told
+    own_nats.kill()
+    Clients(store).disable("t", desk.id)
+    teller.wake()
+    await asyncio.sleep(0)
+    assert store.unsent_revocations() != []
+    own_nats.start()
+    await until(lambda: revocations.covers(holder(desk)), 20)
+    await until(lambda: store.unsent_revocations() == [])
+    assert (await own_client.jetstream().stream_info(STREAM)).state.messages >= 1
