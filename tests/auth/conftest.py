@@ -12,7 +12,7 @@ import pytest
 
 from mda.auth import api_key
 from mda.auth.engine import open_engine
-from mda.auth.keys import KeySet, new_signing_key
+from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.migrations import migrate
 from mda.auth.oauth import TokenEndpoint
 from mda.auth.records import ApiKey, Client, Event, Tier
@@ -115,7 +115,7 @@ def change_key(credentials: MemoryCredentials, key: ApiKey) -> Callable[..., Non
 
 @pytest.fixture(scope="session")
 def key_set() -> KeySet:
-    return KeySet([new_signing_key()])
+    return KeySet([new_key_pair(NOW - timedelta(days=1))])
 
 
 @pytest.fixture

@@ -6,142 +6,80 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from multiprocessing import get_context
-from multiprocessing.synchronize import Barrier
-from pathlib import Path
+from datetime import timedelta
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from mda.auth.engine import open_engine
-from mda.auth.keys import KeySet, new_signing_key, open_key_set
-from mda.auth.migrations import migrate
-from mda.auth.records import SigningKey
-from mda.auth.store import Store
+from mda.auth.keys import KeyPair, KeySet, from_pem, new_key_pair, to_pem
+from tests.auth.conftest import NOW
+
+DAY = timedelta(days=1)
 
 
-@dataclass
-class MemoryKeys:
-    """Signing keys in memory; `rival` is stored by somebody else just before our first one is."""
-
-    rival: SigningKey | None = None
-    keys: list[SigningKey] = field(default_factory=list)
-
-    def list_signing_keys(self) -> list[SigningKey]:
-        return list(self.keys)
-
-    def add_active_signing_key(self, key: SigningKey) -> bool:
-        if self.rival is not None:
-            self.keys.append(self.rival)
-            return False
-        self.keys.append(key)
-        return True
+def test_the_newest_key_whose_time_has_come_signs() -> None:
+    old, present, coming = (new_key_pair(NOW + days * DAY) for days in (-2, 0, 2))
+    keys = KeySet([old, present, coming])
+    assert [keys.signing_key(NOW + days * DAY) for days in (-1, 0, 1, 2)] == [old, present, present, coming]
+    with pytest.raises(LookupError):
+        keys.signing_key(NOW - 3 * DAY)
 
 
-def test_the_first_use_makes_a_key_and_the_next_finds_it(clock: Callable[[], datetime]) -> None:
-    store = MemoryKeys()
-    first = open_key_set(store, clock)
-    second = open_key_set(store, clock)
-    assert [key.kid for key in store.keys] == [first.kid] == [second.kid]
-    assert store.keys[0].created_at == clock()
-    assert first.jwks == second.jwks
+def test_all_keys_are_published_and_found() -> None:
+    first, second = new_key_pair(NOW), new_key_pair(NOW + DAY)
+    keys = KeySet([first])
+    assert keys.public_key(second.kid) is None
+    keys.replace([first, second])
+    assert [key["kid"] for key in json.loads(keys.jwks)["keys"]] == [first.kid, second.kid]
+    assert keys.public_key(second.kid) == second.private_key.public_key()
 
 
-def test_who_comes_second_takes_the_key_of_the_first() -> None:
-    rival = new_signing_key()
-    key_set = open_key_set(MemoryKeys(rival))
-    assert key_set.kid == rival.kid
-
-
-def test_keys_that_no_longer_sign_are_published_and_do_not_sign() -> None:
-    old, new = replace(new_signing_key(), active=False), new_signing_key()
-    key_set = KeySet([old, new])
-    assert key_set.kid == new.kid
-    assert [key["kid"] for key in json.loads(key_set.jwks)["keys"]] == [old.kid, new.kid]
-
-
-def test_the_key_set_holds_what_verifiers_need_and_nothing_private(key_set: KeySet) -> None:
-    (jwk,) = json.loads(key_set.jwks)["keys"]
+def test_the_key_set_holds_what_verifiers_need_and_nothing_private() -> None:
+    pair = new_key_pair(NOW)
+    (jwk,) = json.loads(KeySet([pair]).jwks)["keys"]
     assert jwk.keys() == {"kty", "crv", "x", "y", "kid", "use", "alg"}
     assert (jwk["kty"], jwk["crv"], jwk["use"], jwk["alg"]) == ("EC", "P-256", "sig", "ES256")
     published = jwt.PyJWK(jwk).key
     assert isinstance(published, ec.EllipticCurvePublicKey)
-    assert published.public_numbers() == key_set.private_key.public_key().public_numbers()
+    assert published.public_numbers() == pair.private_key.public_key().public_numbers()
 
 
 def test_coordinates_keep_their_leading_zeros() -> None:
     # The private value whose public x begins with a zero byte, found by trying.
     numbers = (ec.derive_private_key(value, ec.SECP256R1()) for value in range(1, 3000))
     short = next(key for key in numbers if key.public_key().public_numbers().x < 1 << 248)
-    (jwk,) = json.loads(KeySet([_signing_key(short)]).jwks)["keys"]
+    (jwk,) = json.loads(KeySet([KeyPair("k", short, NOW)]).jwks)["keys"]
     assert len(jwk["x"]) == len(jwk["y"]) == 43
     assert jwk["x"].startswith("A")
     jwt.PyJWK(jwk)
 
 
 def test_the_kid_is_the_thumbprint_of_rfc_7638() -> None:
-    key = new_signing_key()
-    (jwk,) = json.loads(KeySet([key]).jwks)["keys"]
-    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", key.kid)
-    assert key.kid == _thumbprint(jwk)
-    assert new_signing_key().kid != key.kid
+    pair = new_key_pair(NOW)
+    (jwk,) = json.loads(KeySet([pair]).jwks)["keys"]
+    canonical = f'{{"crv":"P-256","kty":"EC","x":"{jwk["x"]}","y":"{jwk["y"]}"}}'
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", pair.kid)
+    assert pair.kid == base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).decode().rstrip("=")
+    assert new_key_pair(NOW).kid != pair.kid
 
 
-def test_a_key_of_another_curve_is_refused() -> None:
-    with pytest.raises(ValueError, match="signing key odd is not a P-256 key"):
-        KeySet([_signing_key(ec.generate_private_key(ec.SECP384R1()))])
-    with pytest.raises(ValueError, match="signing key odd is not a P-256 key"):
-        KeySet([_signing_key(ed25519.Ed25519PrivateKey.generate())])
+def test_a_key_comes_back_from_its_pem() -> None:
+    pair = new_key_pair(NOW)
+    back = from_pem(to_pem(pair), pair.kid, NOW)
+    assert back.private_key.private_numbers() == pair.private_key.private_numbers()
+    assert (back.kid, back.signs_from) == (pair.kid, NOW)
 
 
-def test_exactly_one_key_must_be_active() -> None:
-    key = new_signing_key()
-    for keys in ([], [replace(key, active=False)], [key, new_signing_key()]):
-        with pytest.raises(ValueError, match="unpack"):
-            KeySet(keys)
+def test_a_key_of_another_kind_is_refused() -> None:
+    for key in (ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate()):
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        with pytest.raises(ValueError, match="signing key odd is not a P-256 key"):
+            from_pem(pem, "odd", NOW)
 
 
 def test_private_keys_do_not_show_in_representations() -> None:
-    assert "PRIVATE" not in repr(new_signing_key())
-
-
-def start(url: str, barrier: Barrier) -> tuple[str, str]:
-    barrier.wait(30)
-    migrate(url)
-    store = Store(open_engine(url))
-    return open_key_set(store).kid, store.list_signing_keys()[0].kid
-
-
-def _work(url: str, barrier: Barrier, answers: Callable[[tuple[str, str]], None]) -> None:
-    answers(start(url, barrier))
-
-
-def test_processes_that_start_at_once_end_with_the_same_key(tmp_path: Path) -> None:
-    spawn = get_context("spawn")
-    barrier, answers = spawn.Barrier(3), spawn.Queue()
-    url = f"sqlite:///{tmp_path / 'auth.db'}"
-    processes = [spawn.Process(target=_work, args=(url, barrier, answers.put)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    kids = {kid for _ in processes for kid in answers.get(timeout=60)}
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len(kids) == 1
-
-
-def _signing_key(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> SigningKey:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    return replace(new_signing_key(), kid="odd", private_pem=pem)
-
-
-def _thumbprint(jwk: dict[str, str]) -> str:
-    canonical = f'{{"crv":"P-256","kty":"EC","x":"{jwk["x"]}","y":"{jwk["y"]}"}}'
-    return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).decode().rstrip("=")
+    assert "private" not in repr(new_key_pair(NOW)).lower()

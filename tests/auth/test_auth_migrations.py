@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from mda.auth.engine import WRITES, open_engine
 from mda.auth.migrations import alembic_config, migrate
 from mda.auth.models import Base
+from mda.auth.store import Store
 
 TABLES = {"alembic_version", "api_keys", "audit", "clients", "revocations", "signing_keys"}
 
@@ -58,7 +60,12 @@ def test_up_down_up(engine: Engine) -> None:
 
 def test_migrating_again_changes_nothing(engine: Engine, database_url: str) -> None:
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO signing_keys VALUES ('k', 'p', '2026-01-01 00:00:00.000000', false)"))
+        connection.execute(
+            text(
+                "INSERT INTO signing_keys "
+                "VALUES (1, 'k', 's', '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000')"
+            )
+        )
     migrate(database_url)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT kid FROM signing_keys")).scalars().all() == ["k"]
@@ -78,6 +85,22 @@ def test_many_may_migrate_at_once(empty_url: str) -> None:
         for done in [threads.submit(migrate, empty_url) for _ in range(4)]:
             done.result()
     assert tables_of(open_engine(empty_url)) == TABLES
+
+
+def test_signing_keys_of_before_they_were_sealed_stay(engine: Engine) -> None:
+    with engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "0002")
+        for kid, active in (("new", "true"), ("old", "false")):
+            row = f"VALUES ('{kid}', 'pem of {kid}', '2026-01-02 00:00:00.000000', {active})"
+            connection.execute(text(f"INSERT INTO signing_keys {row}"))
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "head")
+    keys = Store(engine).list_signing_keys()
+    assert [(key.generation, key.kid, key.sealed) for key in keys] == [
+        (1, "old", "pem of old"),
+        (2, "new", "pem of new"),
+    ]
+    assert keys[0].signs_from == datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def test_versions_form_one_line(engine: Engine) -> None:

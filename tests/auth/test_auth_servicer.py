@@ -25,7 +25,7 @@ from marketdata.auth.v1.auth_service_pb2_grpc import (
 from mda.auth.admin import NewApiKey, create_api_key, ensure_client
 from mda.auth.engine import WRITES, open_engine
 from mda.auth.gate import Gate
-from mda.auth.keys import KeySet, open_key_set
+from mda.auth.keys import KeySet
 from mda.auth.metadata import metadata
 from mda.auth.oauth import TokenEndpoint
 from mda.auth.records import Tier
@@ -41,23 +41,13 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture
-def keys(store: Store) -> KeySet:
-    return open_key_set(store)
-
-
-@pytest.fixture
-def endpoint(store: Store, keys: KeySet, issuer: TokenIssuer, clock: Callable[[], datetime]) -> TokenEndpoint:
+def endpoint(store: Store, key_set: KeySet, issuer: TokenIssuer, clock: Callable[[], datetime]) -> TokenEndpoint:
     return TokenEndpoint(store, issuer, clock)
 
 
 @pytest.fixture
-def reader(keys: KeySet) -> TokenReader:
-    return TokenReader(keys, issuer="https://auth.test", audience="marketdata-test")
-
-
-@pytest.fixture
-def key_set(keys: KeySet) -> KeySet:
-    return keys
+def reader(key_set: KeySet) -> TokenReader:
+    return TokenReader(key_set, issuer="https://auth.test", audience="marketdata-test")
 
 
 @pytest.fixture
@@ -68,12 +58,12 @@ def new_key(store: Store) -> NewApiKey:
 
 @pytest_asyncio.fixture
 async def stub(
-    endpoint: TokenEndpoint, store: Store, keys: KeySet, reader: TokenReader, clock: Callable[[], datetime]
+    endpoint: TokenEndpoint, store: Store, key_set: KeySet, reader: TokenReader, clock: Callable[[], datetime]
 ) -> AsyncIterator[AuthServiceAsyncStub]:
     server = grpc.aio.server()
     status = TokenStatus(store, Gate(store, clock), reader, clock)
     documents = Documents(metadata("https://auth.test", "https://api.test"), max_age_s=120)
-    servicer = AuthServicer(endpoint, status, keys, documents, changed=lambda: None)
+    servicer = AuthServicer(endpoint, status, key_set, documents, changed=lambda: None)
     add_AuthServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -177,10 +167,10 @@ async def test_a_store_that_does_not_answer(
     ]
 
 
-async def test_the_key_set(stub: AuthServiceAsyncStub, keys: KeySet) -> None:
+async def test_the_key_set(stub: AuthServiceAsyncStub, key_set: KeySet) -> None:
     call = stub.GetJwks(GetJwksRequest())
     answer = await call
-    assert (answer.content_type, answer.data) == ("application/json", keys.jwks)
+    assert (answer.content_type, answer.data) == ("application/json", key_set.jwks)
     metadata = {name: str(value) for name, value in await call.initial_metadata()}
     assert metadata == {"x-http-status": "200", "cache-control": "public, max-age=120"}
 

@@ -9,15 +9,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mda.auth.engine import open_engine
 from mda.auth.errors import StoreUnavailableError
-from mda.auth.keys import new_signing_key
-from mda.auth.models import Base, SigningKeyRow, UtcDateTime
+from mda.auth.models import UtcDateTime
 from mda.auth.records import ApiKey, Client, Tier
 from mda.auth.store import Store
 
@@ -137,22 +135,6 @@ def test_the_newest_use_is_kept(store: Store, stored: ApiKey, clock: Callable[[]
     assert store.find_api_key(other.id) == other
 
 
-def test_one_key_signs(store: Store) -> None:
-    first, second = new_signing_key(), new_signing_key()
-    assert store.add_active_signing_key(first)
-    assert not store.add_active_signing_key(second)
-    assert store.list_signing_keys() == [first]
-
-
-def test_many_keys_may_not_sign(store: Store, engine: Engine, clock: Callable[[], datetime]) -> None:
-    with engine.begin() as connection:
-        for kid in ("a", "b"):
-            values = {"kid": kid, "private_pem": "p", "created_at": clock(), "active": False}
-            connection.execute(insert(SigningKeyRow).values(**values))
-    assert store.add_active_signing_key(new_signing_key())
-    assert [key.active for key in store.list_signing_keys()].count(True) == 1
-
-
 def test_an_unknown_tier_is_refused_by_the_database(engine: Engine) -> None:
     row = (
         "INSERT INTO clients (id, name, tier, scopes, datasets, created_at)"
@@ -196,12 +178,3 @@ def test_connections_are_bounded(database_url: str) -> None:
     with engine.connect(), pytest.raises(StoreUnavailableError):
         Store(engine).list_clients()
     assert Store(engine).list_clients() == []
-
-
-def test_the_schema_in_postgresql() -> None:
-    dialect = postgresql.dialect()
-    tables = "".join(str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables)
-    assert "created_at TIMESTAMP WITH TIME ZONE NOT NULL" in tables
-    (index,) = Base.metadata.tables["signing_keys"].indexes
-    created = str(CreateIndex(index).compile(dialect=dialect))
-    assert created == "CREATE UNIQUE INDEX uq_signing_keys_active ON signing_keys (active) WHERE active"

@@ -13,7 +13,7 @@ import pytest
 from mda.auth.clients import Clients, Wish
 from mda.auth.form import CONTENT_TYPE, TokenRequest
 from mda.auth.gate import Gate
-from mda.auth.keys import KeySet, new_signing_key
+from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.oauth import TokenResponse
 from mda.auth.records import ApiKey, Client, Tier
 from mda.auth.store import Store
@@ -99,7 +99,7 @@ def test_what_is_no_good_token_is_inactive(
     token = desk.token()
     head, body, signature = token.split(".")
     forged = TokenIssuer(
-        KeySet([new_signing_key()]), issuer=ISSUER, audience=AUDIENCE, ttl=timedelta(seconds=900)
+        KeySet([new_key_pair(clock.now)]), issuer=ISSUER, audience=AUDIENCE, ttl=timedelta(seconds=900)
     ).issue(desk.key, (), clock.now)
     elsewhere = TokenIssuer(key_set, issuer="https://else", audience=AUDIENCE, ttl=timedelta(seconds=900)).issue(
         desk.key, (), clock.now

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from mda.auth.keys import KeySet, new_signing_key
+from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.records import ApiKey
 from mda.auth.tokens import TokenIssuer
 
@@ -44,7 +44,7 @@ def test_claims(issuer: TokenIssuer, key_set: KeySet, key: ApiKey) -> None:
 
 def test_header(issuer: TokenIssuer, key_set: KeySet, key: ApiKey) -> None:
     header = jwt.get_unverified_header(issuer.issue(key, (), NOW).token)
-    assert header == {"alg": "ES256", "typ": "at+jwt", "kid": key_set.kid}
+    assert header == {"alg": "ES256", "typ": "at+jwt", "kid": key_set.signing_key(NOW).kid}
 
 
 def test_every_token_has_an_id_of_its_own(issuer: TokenIssuer, key_set: KeySet, key: ApiKey) -> None:
@@ -69,7 +69,7 @@ def test_for_others_it_is_not_valid(issuer: TokenIssuer, key_set: KeySet, key: A
 
 def test_other_keys_do_not_verify_it(issuer: TokenIssuer, key: ApiKey) -> None:
     with pytest.raises(jwt.InvalidSignatureError):
-        claims_of(issuer.issue(key, (), NOW).token, KeySet([new_signing_key()]))
+        claims_of(issuer.issue(key, (), NOW).token, KeySet([new_key_pair(NOW)]))
 
 
 def test_tokens_do_not_show_in_representations(issuer: TokenIssuer, key: ApiKey) -> None:

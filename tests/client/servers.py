@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.gate import Gate
-from mda.auth.keys import open_key_set
+from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.oauth import TokenEndpoint
 from mda.auth.opening import open_store
 from mda.auth.records import Tier
@@ -134,7 +134,7 @@ async def whole_api(
     store = open_store(AuthSettings.model_validate({"database_url": f"sqlite:///{folder / 'auth.db'}"}))
     draining = asyncio.Event()
     try:
-        keys = open_key_set(store)
+        keys = KeySet([new_key_pair(datetime.now(UTC))])
         api_key = create_api_key(store, ensure_client(store, "tests", Tier.INTERNAL, SCOPES)).text
         issuer = TokenIssuer(keys, issuer=settings.issuer, audience=settings.audience, ttl=timedelta(seconds=token_s))
 

@@ -81,6 +81,7 @@ class Services:
             "MDA_NATS_URL": self.nats.url,
             "MDA_AUTH_TARGET": self.address("auth"),
             "MDA_AUTH_DATABASE_URL": self._database,
+            "MDA_AUTH_KEK": "A" * 43,
             "MDA_INGESTION_TAPE_MAX_BYTES": str(1 << 27),
             "MDA_DRAIN_S": "1",
         }

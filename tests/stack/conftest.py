@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from marketdata.client import Client
 from mda.auth.admin import create_api_key, ensure_client
-from mda.auth.keys import open_key_set
+from mda.auth.keys import to_pem
 from mda.auth.opening import open_store
 from mda.auth.records import Tier
+from mda.auth.rotation import KeyRotation
+from mda.auth.sealing import KekSealer
 from mda.auth.settings import AuthSettings
 
 MDA = str(Path(sys.executable).with_name("mda"))
@@ -83,13 +86,11 @@ class Stack:
         """Return the key id and the private key (PEM) that auth signs with."""
         store = self._store()
         try:
-            keys = open_key_set(store)
-            pem = keys.private_key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            return keys.kid, pem.decode()
+            keys = KeyRotation(store, [KekSealer([self.secrets["auth_kek"]])], AuthSettings().schedule).refresh()
         finally:
             store.close()
+        key = keys.signing_key(datetime.now(UTC))
+        return key.kid, to_pem(key).decode()
 
     def token(self, api_key: str) -> str:
         """Exchange an API key for a token, over REST."""

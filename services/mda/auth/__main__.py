@@ -11,10 +11,11 @@ from marketdata.auth.v1 import auth_service_pb2, client_service_pb2
 from mda.auth.client_servicer import ClientServicer
 from mda.auth.clients import Clients
 from mda.auth.gate import Gate
-from mda.auth.keys import KeySet, open_key_set
+from mda.auth.keys import KeySet
 from mda.auth.metadata import metadata
 from mda.auth.oauth import TokenEndpoint
-from mda.auth.opening import open_store
+from mda.auth.opening import open_sealers, open_store
+from mda.auth.rotation import KeyRotation
 from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.settings import AuthSettings
 from mda.auth.store import Store
@@ -36,10 +37,12 @@ async def build(common: ServiceSettings, _draining: asyncio.Event) -> AsyncGener
     settings = AuthSettings()
     store = await asyncio.to_thread(open_store, settings)
     try:
-        keys = await asyncio.to_thread(open_key_set, store)
+        rotation = KeyRotation(store, open_sealers(settings), settings.schedule)
+        keys = await asyncio.to_thread(rotation.refresh)
         teller = Teller(store, replicas=settings.revocation_replicas)
         async with background_tasks() as tasks:
             tasks.create_task(teller.run(common))
+            tasks.create_task(rotation.run())
             clients = ClientServicer(Clients(store), store, teller.wake)
             yield [
                 Endpoint(_TOKENS, _tokens(common, settings, store, keys, teller)),

@@ -6,105 +6,106 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from mda.auth.clock import Clock, utc_now
-from mda.auth.records import SigningKey
 
 ALGORITHM: Final = "ES256"
 _COORDINATE_BYTES: Final = 32
 
 
-class SigningKeyStore(Protocol):
-    """Where signing keys are kept."""
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A signing key, opened.
 
-    def list_signing_keys(self) -> Sequence[SigningKey]:
-        """Return all signing keys, the oldest first."""
-        ...
+    Attributes
+    ----------
+    kid
+        Its name in tokens and in the key set: its thumbprint (RFC 7638).
+    private_key
+        What signs.
+    signs_from
+        From when on it signs; aware, in UTC.
+    """
 
-    def add_active_signing_key(self, key: SigningKey) -> bool:
-        """Add a key that signs tokens, if no key does yet; say whether it was added."""
-        ...
+    kid: str
+    private_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    signs_from: datetime
 
 
 class KeySet:
-    """The signing keys that there are, one of which signs.
+    """The signing keys whose tokens may be about. Safe to use from any thread while keys come and go.
 
     Parameters
     ----------
     keys
-        All keys whose tokens may be about, the oldest first; exactly one is active.
-
-    Raises
-    ------
-    ValueError
-        If not exactly one is active, or one is not a P-256 key.
+        The keys, in the order in which they sign.
     """
 
-    def __init__(self, keys: Sequence[SigningKey]) -> None:
-        (active,) = (key for key in keys if key.active)
-        self._kid = active.kid
-        self._private_key = _load(active)
-        self._public_keys = {key.kid: _load(key).public_key() for key in keys}
-        self._jwks = _jwks(keys)
+    def __init__(self, keys: Sequence[KeyPair]) -> None:
+        self.replace(keys)
 
-    @property
-    def kid(self) -> str:
-        """The name of the key that signs."""
-        return self._kid
-
-    @property
-    def private_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key that signs."""
-        return self._private_key
-
-    def public_key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
-        """Return the public key of a name, or None."""
-        return self._public_keys.get(kid)
+    def replace(self, keys: Sequence[KeyPair]) -> None:
+        """Take other keys instead."""
+        self._held = tuple(keys), _jwks(keys)
 
     @property
     def jwks(self) -> bytes:
         """The public keys, as the JSON of a JSON Web Key Set (RFC 7517)."""
-        return self._jwks
+        return self._held[1]
+
+    def signing_key(self, now: datetime) -> KeyPair:
+        """Return the key that signs: the newest whose time has come.
+
+        Raises
+        ------
+        LookupError
+            If there is none.
+        """
+        for key in reversed(self._held[0]):
+            if key.signs_from <= now:
+                return key
+        raise LookupError("no signing key's time has come")
+
+    def public_key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
+        """Return the public key of a name, or None."""
+        return next((key.private_key.public_key() for key in self._held[0] if key.kid == kid), None)
 
 
-def open_key_set(store: SigningKeyStore, clock: Clock = utc_now) -> KeySet:
-    """Return the keys of a store; on first use, make one.
-
-    Processes that do this at the same time end with the same key.
-    """
-    keys = store.list_signing_keys()
-    if not any(key.active for key in keys):
-        store.add_active_signing_key(new_signing_key(clock))
-        # Read again, as another process may have been first.
-        keys = store.list_signing_keys()
-    return KeySet(keys)
-
-
-def new_signing_key(clock: Clock = utc_now) -> SigningKey:
-    """Return a fresh active key; its `kid` is its thumbprint (RFC 7638)."""
+def new_key_pair(signs_from: datetime) -> KeyPair:
+    """Return a fresh key."""
     private_key = ec.generate_private_key(ec.SECP256R1())
-    pem = private_key.private_bytes(
+    return KeyPair(_thumbprint(_public_jwk(private_key)), private_key, signs_from)
+
+
+def to_pem(key: KeyPair) -> bytes:
+    """Return the private key: PKCS #8 in PEM, not encrypted."""
+    return key.private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    kid = _thumbprint(_public_jwk(private_key))
-    return SigningKey(kid=kid, private_pem=pem.decode(), created_at=clock(), active=True)
 
 
-def _load(key: SigningKey) -> ec.EllipticCurvePrivateKey:
-    private_key = serialization.load_pem_private_key(key.private_pem.encode(), password=None)
+def from_pem(pem: bytes, kid: str, signs_from: datetime) -> KeyPair:
+    """Return the key that `to_pem` gave the private key of.
+
+    Raises
+    ------
+    ValueError
+        If it is not a P-256 key.
+    """
+    private_key = serialization.load_pem_private_key(pem, password=None)
     match private_key:
         case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
-            return private_key
+            return KeyPair(kid, private_key, signs_from)
         case _:
-            raise ValueError(f"signing key {key.kid} is not a P-256 key")
+            raise ValueError(f"signing key {kid} is not a P-256 key")
 
 
-def _jwks(keys: Sequence[SigningKey]) -> bytes:
-    published = [_public_jwk(_load(key)) | {"kid": key.kid, "use": "sig", "alg": ALGORITHM} for key in keys]
+def _jwks(keys: Sequence[KeyPair]) -> bytes:
+    published = [_public_jwk(key.private_key) | {"kid": key.kid, "use": "sig", "alg": ALGORITHM} for key in keys]
     return json.dumps({"keys": published}).encode()
 
 

@@ -153,18 +153,9 @@ class SigningKeyRow(Base):
 
     __tablename__ = "signing_keys"
 
-    kid: Mapped[str] = mapped_column(String(64), primary_key=True)
-    private_pem: Mapped[str] = mapped_column(Text)
+    # Of many processes that make the next key at once, one does.
+    generation: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    kid: Mapped[str] = mapped_column(String(64), unique=True)
+    sealed: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column()
-    active: Mapped[bool] = mapped_column(Boolean)
-
-    # At most one key signs, whatever auth processes do at the same time.
-    __table_args__ = (
-        Index(
-            "uq_signing_keys_active",
-            "active",
-            unique=True,
-            sqlite_where=text("active"),
-            postgresql_where=text("active"),
-        ),
-    )
+    signs_from: Mapped[datetime] = mapped_column()

@@ -121,24 +121,27 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A P-256 key that signs tokens.
+    """A P-256 key that signs tokens. All times are aware and in UTC.
 
     Attributes
     ----------
+    generation
+        Its place among those that came and went: 1, 2, 3 …
     kid
         Its name in tokens and in the key set.
-    private_pem
-        The private key: PKCS #8 in PEM, not encrypted.
+    sealed
+        The private key as a `mda.auth.sealing.Sealer` gave it.
     created_at
-        When it was made; aware, in UTC.
-    active
-        Whether new tokens are signed with it; at most one key is active.
+        When it was made, and so first published.
+    signs_from
+        From when on it signs, until the next one does.
     """
 
+    generation: int
     kid: str
-    private_pem: str = field(repr=False)
+    sealed: str = field(repr=False)
     created_at: datetime
-    active: bool
+    signs_from: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,18 @@ def new_api_key_row(key: ApiKey) -> ApiKeyRow:
 
 def signing_key_of(row: SigningKeyRow) -> SigningKey:
     """Return the signing key of a row."""
-    return SigningKey(kid=row.kid, private_pem=row.private_pem, created_at=row.created_at, active=row.active)
+    return SigningKey(row.generation, row.kid, row.sealed, row.created_at, row.signs_from)
+
+
+def new_signing_key_row(key: SigningKey) -> SigningKeyRow:
+    """Return the row of a signing key that is new."""
+    return SigningKeyRow(
+        generation=key.generation,
+        kid=key.kid,
+        sealed=key.sealed,
+        created_at=key.created_at,
+        signs_from=key.signs_from,
+    )
 
 
 def entry_of(row: AuditRow) -> Entry:

@@ -23,6 +23,7 @@ from mda.auth.rows import (
     entry_of,
     new_api_key_row,
     new_client_row,
+    new_signing_key_row,
     revocation_of,
     signing_key_of,
 )
@@ -157,8 +158,14 @@ class Store:
         with self._database.writing() as session:
             session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, earlier).values(last_used_at=at))
 
-    def add_active_signing_key(self, key: SigningKey) -> bool:
-        """Add a key that signs tokens, if no key does yet.
+    def list_signing_keys(self) -> list[SigningKey]:
+        """Return all signing keys, in the order in which they sign."""
+        query = select(SigningKeyRow).order_by(SigningKeyRow.generation)
+        with self._database.reading() as session:
+            return [signing_key_of(row) for row in session.scalars(query)]
+
+    def add_signing_key(self, key: SigningKey, event: Event) -> bool:
+        """Add a key, if there is none of its generation yet.
 
         Returns
         -------
@@ -167,18 +174,25 @@ class Store:
         """
         try:
             with self._database.writing() as session:
-                session.add(
-                    SigningKeyRow(kid=key.kid, private_pem=key.private_pem, created_at=key.created_at, active=True)
-                )
+                session.add(new_signing_key_row(key))
+                session.flush()
+                Change(session).note(event)
         except IntegrityError:
             return False
         return True
 
-    def list_signing_keys(self) -> list[SigningKey]:
-        """Return all signing keys, the oldest first."""
-        query = select(SigningKeyRow).order_by(SigningKeyRow.created_at, SigningKeyRow.kid)
-        with self._database.reading() as session:
-            return [signing_key_of(row) for row in session.scalars(query)]
+    def seal_signing_key(self, kid: str, sealed: str) -> None:
+        """Keep a key sealed in another way."""
+        with self._database.writing() as session:
+            session.execute(update(SigningKeyRow).where(SigningKeyRow.kid == kid).values(sealed=sealed))
+
+    def remove_signing_key(self, kid: str, event: Event) -> None:
+        """Remove a key; one that is gone already changes nothing."""
+        with self._database.writing() as session:
+            row = session.scalar(select(SigningKeyRow).where(SigningKeyRow.kid == kid).with_for_update())
+            if row is not None:
+                session.delete(row)
+                Change(session).note(event)
 
     def note(self, event: Event) -> None:
         """Add an event to the audit log."""

@@ -79,8 +79,9 @@ class TokenIssuer:
             "exp": issued_at + expires_in_s,
             "jti": secrets.token_urlsafe(_ID_BYTES),
         }
-        headers = {"kid": self._keys.kid, "typ": _TYPE}
-        token = jwt.encode(claims, self._keys.private_key, algorithm=ALGORITHM, headers=headers)
+        signing = self._keys.signing_key(now)
+        headers = {"kid": signing.kid, "typ": _TYPE}
+        token = jwt.encode(claims, signing.private_key, algorithm=ALGORITHM, headers=headers)
         return IssuedToken(token, expires_in_s)
 
     def _lifetime(self, key: ApiKey, now: datetime) -> timedelta:

@@ -34,7 +34,8 @@ HOST: Final = "127.0.0.1"
 _SERVICES: Final = ("auth", "ingestion", "archive", "query")
 _INTERNAL: Final = ("nats", "admin", *_SERVICES, *(f"metrics_{name}" for name in _SERVICES))
 _SCOPES: Final = ("archive:write", "instruments:write", "quotes:publish", "quotes:read")
-_RANDOM: Final = ("nats_token", "cursor_key")
+_RANDOM: Final = {"nats_token": 24, "cursor_key": 24, "auth_kek": 32}
+"""How many random bytes each secret has."""
 _CLIENTS: Final = {
     "api_key": ("demo", _SCOPES),
     "feed_api_key": ("sim-feed", _SCOPES),
@@ -165,8 +166,8 @@ def _ensure_secrets(folder: Folder) -> dict[str, str]:
     store = open_store(_auth_settings(folder))
     try:
         # A folder of an earlier version gets what it lacks.
-        for name in _RANDOM:
-            made.setdefault(name, secrets.token_urlsafe(24))
+        for name, size in _RANDOM.items():
+            made.setdefault(name, secrets.token_urlsafe(size))
         for name, (client, scopes) in _CLIENTS.items():
             stored = ensure_client(store, client, Tier.INTERNAL, scopes)
             if name not in made:
@@ -221,7 +222,7 @@ def _service(stack: Stack, name: str, keys: Mapping[str, str]) -> Spec:
     env["GRPC_VERBOSITY"] = "NONE"
     kind = name.partition("-")[0]
     if kind == "auth":
-        env["MDA_AUTH_PUBLIC_URL"] = stack.url
+        env |= {"MDA_AUTH_PUBLIC_URL": stack.url, "MDA_AUTH_KEK": keys["auth_kek"]}
     if kind == "query":
         env["MDA_QUERY_CURSOR_KEY"] = keys["cursor_key"]
     if stack.otlp_endpoint is not None:
