@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from marketdata.errors import ApiError
-from mda.cli import conformance, connect, doctor, ingest, up, watch
+from mda.cli import audit, clients, conformance, connect, doctor, ingest, keys, up, watch
 from mda.cli.folder import StackError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 for module in (up, connect, ingest, watch, conformance, doctor):
     app.registered_commands += module.app.registered_commands
+for name, group in (("audit", audit), ("clients", clients), ("keys", keys)):
+    app.add_typer(group.app, name=name)
 
 
 def main() -> None:

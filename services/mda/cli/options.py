@@ -36,8 +36,19 @@ def command_path() -> str:
     return "mda" if shutil.which("mda") else str(Path(sys.executable).with_name("mda"))
 
 
-def connection(data: Path, url: str | None, api_key: str | None) -> tuple[str, str]:
+def connection(
+    data: Path, url: str | None, api_key: str | None, name: str = "api_key", variable: str = "MDA_API_KEY"
+) -> tuple[str, str]:
     """Return the gateway's address and an API key: as given, or those of the stack on this machine.
+
+    Parameters
+    ----------
+    data, url, api_key
+        The command's options.
+    name
+        Which of the stack's keys.
+    variable
+        What the option's environment variable is called.
 
     Raises
     ------
@@ -48,7 +59,7 @@ def connection(data: Path, url: str | None, api_key: str | None) -> tuple[str, s
     if url is None:
         url = str(folder.running_state()["url"])
     if api_key is None:
-        api_key = folder.read_secrets().get("api_key")
+        api_key = folder.read_secrets().get(name)
     if api_key is None:
-        raise StackError("There is no API key. Set MDA_API_KEY, or give --api-key.")
+        raise StackError(f"There is no API key. Set {variable}, or give --api-key.")
     return url, api_key

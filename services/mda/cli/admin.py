@@ -1,0 +1,137 @@
+"""What `mda clients`, `mda keys` and `mda audit` share: calls to ClientService, and how answers are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import grpc
+import typer
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from marketdata.auth.v1.client_service_pb2_grpc import ClientServiceStub
+from marketdata.errors import api_error
+from marketdata.tokens import TokenSource
+from mda.cli.folder import StackError
+from mda.cli.options import connection
+
+PAGE: Final = 1000
+_TIMEOUT_S: Final = 10.0
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+AdminKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="MDA_ADMIN_API_KEY",
+        help="An API key with the scope clients:admin; the admin's of the stack in --data where not set.",
+    ),
+]
+
+
+class Api:
+    """ClientService, called one method at a time.
+
+    Parameters
+    ----------
+    data, url, api_key
+        The command's options.
+    """
+
+    def __init__(self, data: Path, url: str | None, api_key: str | None) -> None:
+        self._url, self._api_key = connection(data, url, api_key, "admin_api_key", "MDA_ADMIN_API_KEY")
+
+    def call(self, method: str, request: Message) -> Any:
+        """Return the answer of a method.
+
+        Raises
+        ------
+        ApiError
+            If it is refused.
+        """
+        return asyncio.run(self._call(method, request))
+
+    def all(self, method: str, request: Any, field: str) -> list[Any]:
+        """Return what stands in a field of all pages of a list. Errors as in `call`."""
+        return asyncio.run(self._all(method, request, field))
+
+    async def _call(self, method: str, request: Message) -> Any:
+        async with self._channel() as channel:
+            return await self._ask(channel, method, request)
+
+    async def _all(self, method: str, request: Any, field: str) -> list[Any]:
+        found: list[Any] = []
+        async with self._channel() as channel:
+            while True:
+                page = await self._ask(channel, method, request)
+                found += getattr(page, field)
+                request.page_token = page.next_page_token
+                if not request.page_token:
+                    return found
+
+    async def _ask(self, channel: grpc.aio.Channel, method: str, request: Message) -> Any:
+        token = await TokenSource(channel, self._api_key).token()
+        stub: Any = ClientServiceStub(channel)
+        try:
+            metadata = (("authorization", f"Bearer {token}"),)
+            return await getattr(stub, method)(request, metadata=metadata, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise api_error(error) from error
+
+    @asynccontextmanager
+    async def _channel(self) -> AsyncGenerator[grpc.aio.Channel]:
+        parts = urlsplit(self._url)
+        secure = parts.scheme == "https"
+        target = parts.netloc if parts.port else f"{parts.netloc}:{443 if secure else 80}"
+        credentials = grpc.ssl_channel_credentials() if secure else None
+        made = grpc.aio.secure_channel(target, credentials) if credentials else grpc.aio.insecure_channel(target)
+        async with made as channel:
+            yield channel
+
+
+def duration(text: str | None) -> Duration | None:
+    """Return what `90s`, `15m`, `2h` or `30d` mean; None for None.
+
+    Raises
+    ------
+    StackError
+        If it means nothing.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise StackError(f"{text!r} is no length of time. Examples: 90s, 15m, 2h, 30d.")
+    message = Duration()
+    message.FromTimedelta(timedelta(**{_UNITS[match[2]]: int(match[1])}))
+    return message
+
+
+def when(message: Message, field: str) -> str:
+    """Return a time of a message for people; `-` where it is absent."""
+    if not message.HasField(field):
+        return "-"
+    at: Timestamp = getattr(message, field)
+    return f"{at.ToDatetime():%Y-%m-%d %H:%M:%S}Z"
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """Return a message as REST gives it."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns that are aligned and never cut: ids are there to be pasted."""
+    lines = [tuple(column.upper() for column in columns), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

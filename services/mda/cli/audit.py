@@ -1,0 +1,68 @@
+"""`mda audit`: every change and refusal, and whether the log of them is whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketdata.auth.v1 import client_service_pb2 as pb
+from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
+from mda.cli.folder import StackError
+from mda.cli.options import DataOption, Output, OutputOption, UrlOption
+
+app = typer.Typer(help="The audit log: every change and refusal.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_entries(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=PAGE, help="How many of the newest.")] = 20,
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show the newest entries of the audit log, the newest last."""
+    answer = Api(data, url, api_key).call("ListAuditEntries", pb.ListAuditEntriesRequest(page_size=lines))
+    entries: list[pb.AuditEntry] = list(reversed(answer.entries))
+    if output is Output.JSON:
+        typer.echo(json.dumps([as_json(entry) for entry in entries]))
+        return
+    rows = [
+        (
+            str(entry.sequence),
+            when(entry, "time"),
+            entry.actor,
+            f"{entry.action}{' refused' if entry.refused else ''}",
+            entry.subject,
+            " ".join(f"{name}={value}" for name, value in sorted(entry.details.items())),
+        )
+        for entry in entries
+    ]
+    print_table(("#", "time", "actor", "action", "subject", "details"), rows)
+
+
+@app.command("verify")
+def verify(
+    known: Annotated[str | None, typer.Option(help="An entry noted earlier, as `<sequence>:<hash>`.")] = None,
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check the audit log from its first entry on. Exits with 1 if somebody has been at it."""
+    sequence, _, noted = (known or "0:").partition(":")
+    if not sequence.isdecimal():
+        raise StackError("--known takes `<sequence>:<hash>`, as this command prints it.")
+    request = pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted)
+    answer = Api(data, url, api_key).call("VerifyAudit", request)
+    end = f"{answer.entries}:{answer.head_hash}"
+    if output is Output.JSON:
+        typer.echo(json.dumps(as_json(answer)))
+    elif answer.intact:
+        typer.echo(f"The audit log is whole. Its end, to note for next time: {end}")
+    else:
+        typer.echo(f"The audit log is damaged: {answer.problem}. It is good up to {end}")
+    raise typer.Exit(0 if answer.intact else 1)

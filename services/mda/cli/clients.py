@@ -1,0 +1,128 @@
+"""`mda clients`: who may have tokens, for what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketdata.auth.v1 import client_service_pb2 as pb
+from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
+from mda.cli.options import DataOption, Output, OutputOption, UrlOption
+
+app = typer.Typer(help="Clients: who may have tokens, for what.", no_args_is_help=True)
+
+ClientArgument = Annotated[str, typer.Argument(help="The client's id (mdc_…).")]
+DatasetOption = Annotated[
+    list[str] | None, typer.Option("--dataset", help="A dataset, or '*' for all; may be given more than once.")
+]
+
+
+class Tier(StrEnum):
+    """How much a client may use."""
+
+    FREE = "free"
+    PRO = "pro"
+    INTERNAL = "internal"
+
+    @property
+    def in_contract(self) -> str:
+        """Its name in the contract."""
+        return f"TIER_{self.name}"
+
+
+@app.command("list")
+def list_clients(
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List all clients."""
+    request = pb.ListClientsRequest(page_size=PAGE)
+    _print(Api(data, url, api_key).all("ListClients", request, "clients"), output)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What people call it.")],
+    role: Annotated[list[str], typer.Option("--role", help="A role; may be given more than once.")],
+    dataset: DatasetOption = None,
+    tier: Annotated[Tier, typer.Option(help="How much it may use.")] = Tier.FREE,
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a client: mda clients create desk --role reader --dataset SIM."""
+    request = pb.CreateClientRequest(name=name, tier=tier.in_contract, roles=role, datasets=dataset or ())
+    _print([Api(data, url, api_key).call("CreateClient", request).client], output)
+
+
+@app.command("update")
+def update(
+    client_id: ClientArgument,
+    role: Annotated[list[str] | None, typer.Option("--role", help="A role; may be given more than once.")] = None,
+    dataset: DatasetOption = None,
+    tier: Annotated[Tier | None, typer.Option(help="How much it may use.")] = None,
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change a client: what is given takes the place of what it has. Streams that it runs end."""
+    request = pb.UpdateClientRequest(
+        client_id=client_id,
+        tier=tier.in_contract if tier else None,
+        roles=pb.Roles(names=role) if role else None,
+        datasets=pb.Datasets(names=dataset) if dataset else None,
+    )
+    _print([Api(data, url, api_key).call("UpdateClient", request).client], output)
+
+
+@app.command("disable")
+def disable(
+    client_id: ClientArgument,
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Keep a client out. Streams that it runs end."""
+    request = pb.DisableClientRequest(client_id=client_id)
+    _print([Api(data, url, api_key).call("DisableClient", request).client], output)
+
+
+@app.command("enable")
+def enable(
+    client_id: ClientArgument,
+    data: DataOption = Path(".mda"),
+    url: UrlOption = None,
+    api_key: AdminKeyOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let a client in again."""
+    request = pb.EnableClientRequest(client_id=client_id)
+    _print([Api(data, url, api_key).call("EnableClient", request).client], output)
+
+
+def _print(clients: Sequence[pb.Client], output: Output) -> None:
+    if output is Output.JSON:
+        typer.echo(json.dumps([as_json(client) for client in clients]))
+        return
+    rows = [
+        (
+            client.client_id,
+            client.name,
+            pb.Tier.Name(client.tier).removeprefix("TIER_").lower(),
+            " ".join(client.scopes),
+            " ".join(client.datasets),
+            when(client, "disable_time"),
+        )
+        for client in clients
+    ]
+    print_table(("id", "name", "tier", "scopes", "datasets", "disabled"), rows)
