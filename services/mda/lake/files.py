@@ -22,7 +22,7 @@ BOUNDED: Final = ("instrument_id", "ts_event", "tape_epoch", "tape_sequence", "t
 """Columns of which the log tells each file's least and greatest value."""
 
 _FRESH_GROUP: Final = 131_072
-_SORTED_GROUP: Final = 32_768
+_SORTED_GROUP: Final = 16_384
 """Rows of a row group: small where they are sorted, so that few are read for one instrument."""
 
 

@@ -22,6 +22,7 @@ from mda.lake.table import LakeTable, Snapshot
 _FRESH_S: Final = 1.0
 """For how long a look at the log is good, in seconds."""
 
+_LATEST: Final = (1 << 63) - 1
 _ROW_BITS: Final = 20
 """An entry has fewer rows than 2^20."""
 
@@ -173,6 +174,31 @@ class Lake:
             parts.append(found if keep.all() else found.take(keep))
         return in_tape_order(parts)
 
+    def read(self, view: View, kind: Kind, file: LakeFile) -> Placed:
+        """Return all rows of a file.
+
+        Raises
+        ------
+        LakeError
+        """
+        return self._read(view, kind, file, {}, None)
+
+    def first_since(self, view: View, time_ns: int) -> int | None:
+        """Return the sequence number of the first entry that the tape took at or after a time; None if none is there.
+
+        Raises
+        ------
+        LakeError
+        """
+        wanted = view.of_epoch() | {"time_ns": (time_ns, _LATEST)}
+        for file in view.files(ENTRIES, wanted):
+            table = self._reader.read(view.tables[ENTRIES].location, file, wanted)
+            sequence = table.column("tape_sequence").to_numpy()
+            found = sequence[(table.column("time_ns").to_numpy() >= time_ns) & (sequence <= view.archived)]
+            if len(found):
+                return int(found.min())
+        return None
+
     def entries(self, view: View, first: int, last: int) -> pa.Table:
         """Return the entries of a stretch of the tape, in its order: the columns of `SCHEMAS`.
 
@@ -207,8 +233,13 @@ def in_tape_order(parts: Sequence[Placed]) -> Placed | None:
     sequence = np.concatenate([part.sequence for part in parts])
     row = np.concatenate([part.row for part in parts])
     placed = Placed(batch, parts[0].epoch, sequence, row)
-    key = ((sequence - sequence.min()) << _ROW_BITS) + row
+    key = tape_keys(placed, int(sequence.min()))
     return placed if bool((key[1:] > key[:-1]).all()) else placed.take(np.argsort(key, kind="stable"))
+
+
+def tape_keys(placed: Placed, base: int) -> NDArray[np.int64]:
+    """Return numbers in the order of the rows' places; `base` is no greater than any sequence number."""
+    return ((placed.sequence - base) << _ROW_BITS) + placed.row
 
 
 def _within(values: NDArray[np.int64], bounds: Range) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from marketdata.query.v1 import query_service_pb2
+from mda.lake.settings import LakeSettings
 from mda.query.hubs import Hubs
 from mda.query.servicer import QueryServicer
 from mda.query.settings import QuerySettings
@@ -27,7 +28,9 @@ async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGene
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     async with connect(settings.nats_url, token, "mda-query") as client, background_tasks() as tasks:
         own = QuerySettings()
-        hubs = Hubs(client, own.ring_bytes, tasks, own.cursor_key.get_secret_value().encode())
+        hubs = Hubs(
+            client, own.ring_bytes, tasks, own.cursor_key.get_secret_value().encode(), LakeSettings().location()
+        )
         tasks.create_task(hubs.discover())
         servicer = QueryServicer(hubs, draining)
         yield [Endpoint(_SERVICE, servicer, raw_responses=_STREAMS)]
