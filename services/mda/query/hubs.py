@@ -63,6 +63,16 @@ class Hubs:
         await hub.ready()
         return hub
 
+    async def names(self) -> list[str]:
+        """Return the datasets, in order of name.
+
+        Raises
+        ------
+        MarketDataError
+            TAPE_UNAVAILABLE.
+        """
+        return await list_datasets(self._client)
+
     async def _hub(self, dataset: str) -> Hub:
         async with self._lock:
             hub = self._open.get(dataset)

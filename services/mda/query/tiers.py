@@ -55,18 +55,35 @@ class Tiers:
         self._cursor_key = cursor_key
         self._location = lake
         self._cache = cache or FileCache()
+        self._lake: Lake | None = None
         self._past: Past | None = None
         self._tape = Tape(client, dataset)
         self._ring_bytes = ring_bytes
         self._ring = Ring(ring_bytes)
         self._tail = (-1, b"")
 
+    @property
+    def lake(self) -> Lake | None:
+        """The lake; None where there is none."""
+        return self._lake
+
+    async def last(self) -> int:
+        """Return the sequence number of the tape's newest entry.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
+        """
+        return (await self._bounds()).last
+
     def _begin(self, epoch: int) -> None:
         """Be of a tape of an epoch."""
         self.epoch = epoch
         self._ring = Ring(self._ring_bytes)
         if self._location is not None:
-            self._past = Past(Lake(self._location, self.dataset, epoch), self._cache, self.dataset)
+            self._lake = Lake(self._location, self.dataset, epoch)
+            self._past = Past(self._lake, self._cache, self.dataset)
 
     def in_ring(self, sequence: int, limit: int) -> Sequence[ReadEntry] | None:
         """Return up to `limit` entries after a place; None if they are not in the ring."""

@@ -43,6 +43,8 @@ CATALOG: Final[Mapping[ErrorReason, grpc.StatusCode]] = {
     reasons.ERROR_REASON_ROW_REFUSED: _C.INVALID_ARGUMENT,
     reasons.ERROR_REASON_BAD_CORRECTION: _C.INVALID_ARGUMENT,
     reasons.ERROR_REASON_ARCHIVE_UNAVAILABLE: _C.UNAVAILABLE,
+    reasons.ERROR_REASON_OVERLOADED: _C.RESOURCE_EXHAUSTED,
+    reasons.ERROR_REASON_RANGE_TOO_LARGE: _C.INVALID_ARGUMENT,
 }
 """The status code of each reason, as documented in `marketdata/v1/error_reason.proto`."""
 
