@@ -12,7 +12,7 @@ from mda.archive.pending import Pending
 from mda.lake.files import write_file
 from mda.lake.layout import ENTRIES, TABLES, to_table
 from mda.lake.location import Location
-from mda.lake.reading import FileReader, may_hold
+from mda.lake.reading import FileReader
 from mda.lake.table import LakeError, LakeTable, Snapshot
 
 
@@ -96,12 +96,11 @@ class Tables:
         """
         wanted = {"tape_epoch": (self._epoch, self._epoch), "tape_sequence": (sequence, sequence)}
         snapshot = self._entries.snapshot()
-        for file in snapshot.files:
-            if may_hold(file, wanted):
-                table = self._reader.read(snapshot.location, file, wanted, ["tape_sequence", "mark"])
-                found = table.filter(pc.equal(table.column("tape_sequence"), pa.scalar(sequence)))
-                if found.num_rows:
-                    return int(found.column("mark")[0].as_py())
+        for file in snapshot.index.find(wanted):
+            table = self._reader.read(snapshot.location, file, wanted, ["tape_sequence", "mark"])
+            found = table.filter(pc.equal(table.column("tape_sequence"), pa.scalar(sequence)))
+            if found.num_rows:
+                return int(found.column("mark")[0].as_py())
         return 0
 
     def lost(self, problem: str) -> LakeError:

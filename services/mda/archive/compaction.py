@@ -93,12 +93,17 @@ def _groups(files: Sequence[LakeFile], file_rows: int, many: int) -> Iterator[li
         run: list[LakeFile] = []
         rows = 0
         for file in found:
-            is_small = file.rows <= file_rows // 2
-            if not is_small or rows + file.rows > file_rows:
-                if len(run) > 1:
+            is_done = file.is_sorted and file.rows > file_rows // 2
+            if is_done or rows + file.rows > file_rows:
+                if _is_worth_it(run, rows, file_rows, 2):
                     yield run
                 run, rows = [], 0
-            if is_small:
+            if not is_done:
                 run, rows = [*run, file], rows + file.rows
-        if len(run) >= many:
+        if _is_worth_it(run, rows, file_rows, many):
             yield run
+
+
+def _is_worth_it(run: Sequence[LakeFile], rows: int, file_rows: int, many: int) -> bool:
+    """Return whether to write files anew: there are many, or they are large and in the order of the tape."""
+    return len(run) >= many or (rows > file_rows // 2 and any(not file.is_sorted for file in run))

@@ -125,9 +125,10 @@ def from_table(kind: Kind, table: pa.Table, epoch: int) -> Placed:
     return Placed(batch, epoch, _numbers(table.column(_SEQUENCE), 0), _numbers(table.column(_ROW), 0))
 
 
-def stored_names(columns: Sequence[str]) -> list[str]:
-    """Return the columns of a table that some columns of a batch are made of, with the rows' places."""
-    wanted = {"instrument_id", "ts_event", *(_STORED.get(name, name) for name in columns)}
+def stored_names(kind: Kind, columns: Sequence[str] | None) -> list[str]:
+    """Return the columns of a table that some columns of a batch, or all, are made of, with the rows' places."""
+    chosen = [column.name for column in COLUMNS[kind]] if columns is None else columns
+    wanted = {"instrument_id", "ts_event", *(_STORED.get(name, name) for name in chosen)}
     return [*sorted(wanted), _SEQUENCE, _ROW]
 
 

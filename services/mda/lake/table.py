@@ -12,7 +12,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from mda.lake.files import BOUNDED, LakeFile, files_of
+from mda.lake.files import BOUNDED, FileIndex, LakeFile, files_of
 from mda.lake.layout import ENTRIES, PARTITION, SCHEMAS
 from mda.lake.location import Location
 
@@ -45,13 +45,18 @@ class Snapshot:
         Where the table is.
     version
         The version.
-    files
+    index
         Its files.
     """
 
     location: Location
     version: int
-    files: Sequence[LakeFile]
+    index: FileIndex
+
+    @property
+    def files(self) -> Sequence[LakeFile]:
+        """Its files, in the order of the tape."""
+        return self.index.files
 
     @property
     def rows(self) -> int:
@@ -133,7 +138,7 @@ class LakeTable:
         if self._snapshot is None or self._snapshot.version != table.version():
             with _told(self.location):
                 actions = pa.table(table.get_add_actions(flatten=True))
-            self._snapshot = Snapshot(self.location, table.version(), files_of(actions))
+            self._snapshot = Snapshot(self.location, table.version(), FileIndex(files_of(actions)))
         return self._snapshot
 
     def append(self, added: Sequence[AddAction], epoch: int, sequence: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -39,25 +40,50 @@ class FileCache:
 
     def __init__(self, max_bytes: int = _KEPT_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._files: OrderedDict[str, Placed] = OrderedDict()
+        self._files: OrderedDict[str, Future[Placed | None]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="lake-ahead")
 
     def get(self, lake: Lake, view: View, kind: Kind, file: LakeFile) -> Placed | None:
-        """Return the rows of a file; None if it has none. Blocks."""
+        """Return the rows of a file; None if it has none. Blocks.
+
+        Raises
+        ------
+        LakeError
+        """
         key = f"{view.tables[TABLES[kind]].location.uri}/{file.path}"
+        mine = Future[Placed | None]()
         with self._lock:
-            found = self._files.get(key)
-            if found is not None:
-                self._files.move_to_end(key)
-                return found
+            found = self._files.setdefault(key, mine)
+            self._files.move_to_end(key)
+        if found is not mine:
+            return found.result()
+        try:
             made = in_tape_order([lake.read(view, kind, file)])
-            if made is not None:
-                self._files[key] = made
-                self._bytes += _size(made)
-                while self._bytes > self._max_bytes and len(self._files) > 1:
-                    self._bytes -= _size(self._files.popitem(last=False)[1])
-            return made
+        except BaseException as error:
+            with self._lock:
+                self._files.pop(key, None)
+            mine.set_exception(error)
+            raise
+        mine.set_result(made)
+        self._keep(made)
+        return made
+
+    def read_ahead(self, lake: Lake, view: View, kind: Kind, file: LakeFile) -> None:
+        """Begin to read the file that comes after one on the tape."""
+        following = view.tables[TABLES[kind]].index.after(file)
+        if following is not None:
+            self._ahead.submit(self.get, lake, view, kind, following)
+
+    def _keep(self, made: Placed | None) -> None:
+        with self._lock:
+            self._bytes += _size(made)
+            while self._bytes > self._max_bytes and len(self._files) > 1:
+                key = next((key for key, future in self._files.items() if future.done()), None)
+                if key is None:
+                    return
+                self._bytes -= _size(self._files.pop(key).result())
 
 
 class Past:
@@ -133,12 +159,11 @@ class Past:
         return [_joined(facts[start:end], rows) for start, end in zip([0, *cuts], cuts, strict=False)]
 
     def _stretch(self, view: View, kind: Kind, first: int, last: int) -> Placed | None:
-        parts: list[Placed] = []
-        for file in view.files(TABLES[kind], view.of_epoch(first, last)):
-            placed = self._cache.get(self._lake, view, kind, file)
-            if placed is not None:
-                parts.append(_between(placed, first, last))
-        return in_tape_order(parts)
+        files = view.files(TABLES[kind], view.of_epoch(first, last))
+        if files:
+            self._cache.read_ahead(self._lake, view, kind, files[-1])
+        found = [self._cache.get(self._lake, view, kind, file) for file in files]
+        return in_tape_order([_between(placed, first, last) for placed in found if placed is not None])
 
 
 def _cuts(rows: NDArray[np.int32], gaps: Sequence[bool]) -> list[int]:
@@ -197,6 +222,8 @@ def _between(placed: Placed, first: int, last: int) -> Placed:
     return Placed(batch, placed.epoch, placed.sequence[rows], placed.row[rows])
 
 
-def _size(placed: Placed) -> int:
+def _size(placed: Placed | None) -> int:
+    if placed is None:
+        return 0
     columns = sum(values.nbytes for values in placed.batch.columns.values())
     return columns + placed.sequence.nbytes + placed.row.nbytes

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from marketdata.columns import NANOS, Batch, Kind, concatenate
 from mda.lake.layout import Placed
+from mda.market.ticks import in_order
 from mda.query.history.source import Ids, Source, Wanted
 
-_SPANS: Final = tuple(seconds * NANOS for seconds in (600, 3_600, 6 * 3_600, 86_400, 7 * 86_400))
+_SPANS: Final = tuple(seconds * NANOS for seconds in (10, 60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400))
 """Looked through one after the other, backwards, until each instrument has a row; then all that is before."""
 
 
@@ -55,8 +56,10 @@ def rows_as_of(source: Source, kind: Kind, ids: Ids, time_ns: int, *, standing: 
 
 def _last_of_each(placed: Placed) -> NDArray[np.intp]:
     """Return the last row of each instrument, by event time and place."""
-    ids = placed.batch["instrument_id"]
-    order = np.lexsort((placed.row, placed.sequence, placed.batch["ts_event"], ids))
+    ids, times = placed.batch["instrument_id"], placed.batch["ts_event"]
+    if in_order((ids, times, placed.sequence, placed.row)):
+        return _ends(ids)
+    order = np.lexsort((placed.row, placed.sequence, times, ids))
     return order[_ends(ids[order])]
 
 
