@@ -18,10 +18,11 @@ from mda.archive.settings import ArchiveSettings
 from mda.lake.location import Location
 from mda.lake.table import ConflictError, LakeError
 from mda.market.errors import MarketDataError
+from mda.market.instruments import Directory
 from mda.runtime.telemetry import ARCHIVE_LAG, ARCHIVED_ROWS
 from mda.tape.archived import Place, Standing
 from mda.tape.damage import Inspector
-from mda.tape.tape import Tape, TapeBounds
+from mda.tape.tape import InstrumentLog, Tape, TapeBounds
 
 _RETRY_S: Final = 2.0
 _DROP_SHARE: Final = 0.1
@@ -75,6 +76,8 @@ class Archiver:
         self.archived_ns = self.newest_ns = 0
         self.committed_s = 0.0
         self.problem = ""
+        self._instruments = InstrumentLog(client, dataset)
+        self._directory = Directory()
         self._dataset = dataset
         self._location = location
         self._settings = settings
@@ -172,8 +175,13 @@ class Archiver:
             ARCHIVED_ROWS.labels(self._dataset).inc(pending.rows)
             await self._tell(Place(bounds.epoch, pending.last), pending.standings)
             self.archived, self.archived_ns = pending.last, pending.time_ns
+        await self._put_instruments(tables)
         ARCHIVE_LAG.labels(self._dataset).set(max(0, bounds.last - self.archived))
         await self._drop(bounds)
+
+    async def _put_instruments(self, tables: Tables) -> None:
+        await self._instruments.catch_up(self._directory)
+        await asyncio.to_thread(tables.put_instruments, self._directory)
 
     async def _tell(self, place: Place, standings: Mapping[str, Standing]) -> None:
         await self.tape.archived.tell(place, standings.items())

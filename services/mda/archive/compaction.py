@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mda.archive.settings import ArchiveSettings
 from mda.lake.files import LakeFile, write_file
-from mda.lake.layout import ENTRIES, PARTITION, TABLES
+from mda.lake.layout import ENTRIES, GAPS, PARTITION, TABLES
 from mda.lake.location import Location
 from mda.lake.reading import FileReader
 from mda.lake.table import LakeTable
@@ -54,7 +54,7 @@ def compact(folder: Location, settings: ArchiveSettings, *, whole: bool = False)
         If somebody else does the same.
     """
     total = Compacted()
-    for name in (*TABLES.values(), ENTRIES):
+    for name in (*TABLES.values(), GAPS, ENTRIES):
         table = LakeTable(folder, name)
         if not table.exists():
             continue
@@ -68,7 +68,8 @@ def compact(folder: Location, settings: ArchiveSettings, *, whole: bool = False)
 
 def _rewrite(table: LakeTable, name: str, group: Sequence[LakeFile]) -> Compacted:
     reader = FileReader()
-    rows = pa.concat_tables([reader.read(table.location, file, {}) for file in group])
+    # Files of before a column was added do not have it.
+    rows = pa.concat_tables([reader.read(table.location, file, {}) for file in group], promote_options="default")
     date = group[0].partition.get(PARTITION)
     added = write_file(table.location, _sorted(name, rows), date, is_sorted=True, changes_rows=False)
     table.replace(group, [added])
@@ -77,7 +78,7 @@ def _rewrite(table: LakeTable, name: str, group: Sequence[LakeFile]) -> Compacte
 
 def _sorted(name: str, rows: pa.Table) -> pa.Table:
     keys = ["tape_epoch", "tape_sequence"]
-    if name != ENTRIES:
+    if name in TABLES.values():
         keys = ["instrument_id", "ts_event", *keys, "tape_row"]
     order = np.lexsort([rows.column(key).to_numpy() for key in reversed(keys)])
     return rows.take(order)

@@ -76,7 +76,7 @@ class FileIndex:
     """
 
     def __init__(self, files: Sequence[LakeFile]) -> None:
-        self.files = sorted(files, key=lambda file: (file.least["tape_epoch"], file.least["tape_sequence"]))
+        self.files = sorted(files, key=_place)
         names = self.files[0].least.keys() if self.files else ()
         self._bounds = {
             name: tuple(np.array([bounds[name] for bounds in both], dtype=np.int64) for both in self._both())
@@ -99,6 +99,10 @@ class FileIndex:
         """Return the file that comes after one on the tape; None if it is the last."""
         place = self.files.index(file) + 1
         return self.files[place] if place < len(self.files) else None
+
+
+def _place(file: LakeFile) -> tuple[int, int]:
+    return file.least.get("tape_epoch", 0), file.least.get("tape_sequence", 0)
 
 
 def write_file(

@@ -216,7 +216,7 @@ class Lake:
         parts = [self._reader.read(snapshot.location, file, wanted) for file in view.files(ENTRIES, wanted)]
         if not parts:
             return SCHEMAS[ENTRIES].empty_table()
-        table = pa.concat_tables(parts)
+        table = pa.concat_tables(parts, promote_options="default")
         sequence = table.column("tape_sequence").to_numpy()
         rows = np.flatnonzero(_within(sequence, wanted["tape_sequence"]))
         return table.take(rows[np.argsort(sequence[rows], kind="stable")])

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from mda.lake.files import BOUNDED, FileIndex, LakeFile, files_of
-from mda.lake.layout import ENTRIES, PARTITION, SCHEMAS
+from mda.lake.layout import PARTITION, SCHEMAS, TABLES
 from mda.lake.location import Location
 
 _REWRITES: Final = "rewrites"
 """The one transaction of all who write files anew: two who replace the same files would double their rows."""
 
+_CONTENT: Final = "content"
 _RETRIES: Final = 20
 _CONFIGURATION: Final = {
     "delta.checkpointInterval": "20",
@@ -83,30 +84,38 @@ class LakeTable:
     def __init__(self, location: Location, name: str) -> None:
         self.location = location.child(name)
         self._schema: pa.Schema = SCHEMAS[name]
-        self._partition = [] if name == ENTRIES else [PARTITION]
+        self._partition = [PARTITION] if name in TABLES.values() else []
         self._table: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
 
     def create(self) -> None:
-        """Make the table, if it is not there.
+        """Make the table, if it is not there, or add the columns that it lacks: old files stay as they are.
 
         Raises
         ------
         LakeError
         """
+        bounded = [name for name in BOUNDED if name in self._schema.names]
         with _told(self.location):
-            schema = self._schema
-            for name in self._partition:
-                schema = schema.append(pa.field(name, pa.date32()))
-            bounded = [name for name in BOUNDED if name in schema.names]
-            DeltaTable.create(
+            table = DeltaTable.create(
                 self.location.uri,
-                schema,
+                self._whole_schema,
                 mode="ignore",
                 partition_by=self._partition,
                 configuration=_CONFIGURATION | {"delta.dataSkippingStatsColumns": ",".join(bounded)},
                 storage_options=dict(self.location.options),
             )
+            known = {field.name for field in table.schema().fields}
+            missing = [field for field in Schema.from_arrow(self._whole_schema).fields if field.name not in known]
+            if missing:
+                table.alter.add_columns(missing)
+
+    @property
+    def _whole_schema(self) -> pa.Schema:
+        schema = self._schema
+        for name in self._partition:
+            schema = schema.append(pa.field(name, pa.date32()))
+        return schema
 
     def exists(self) -> bool:
         """Return whether the table is there.
@@ -165,6 +174,23 @@ class LakeTable:
         removals = [file.remove(changes_rows=changes_rows) for file in removed]
         self._commit([*added, *removals], Transaction(_REWRITES, number))
 
+    @property
+    def number(self) -> int:
+        """The number of what `put` put there, as of the last `refresh`; 0 where nothing is."""
+        return self._opened.transaction_version(_CONTENT) or 0
+
+    def put(self, added: Sequence[AddAction], number: int) -> None:
+        """Commit files in place of all that is there, with a number.
+
+        Raises
+        ------
+        ConflictError
+            If somebody else has done so since the last `refresh`.
+        LakeError
+        """
+        removals = [file.remove(changes_rows=True) for file in self.snapshot().files]
+        self._commit([*added, *removals], Transaction(_CONTENT, number))
+
     def vacuum(self, keep_hours: int) -> list[str]:
         """Delete files that no version of the last hours has; return their paths.
 
@@ -188,14 +214,11 @@ class LakeTable:
 
     def _commit(self, actions: Sequence[AddAction | RemoveAction], transaction: Transaction) -> None:
         table = self._opened
-        schema = self._schema
-        for name in self._partition:
-            schema = schema.append(pa.field(name, pa.date32()))
         properties = CommitProperties(app_transactions=[transaction], max_commit_retries=_RETRIES)
         with _told(self.location):
             try:
                 table.create_write_transaction(
-                    list(actions), "append", schema, self._partition, commit_properties=properties
+                    list(actions), "append", self._whole_schema, self._partition, commit_properties=properties
                 )
             except CommitFailedError as error:
                 raise ConflictError(str(error)) from error
