@@ -138,12 +138,7 @@ def write_file(
     content = data.getvalue()
     form = _SORTED if is_sorted else ""
     path = f"{folder}{form}{uuid.uuid4().hex}-{footer_hash(content)}.parquet"
-    filesystem = location.filesystem()
-    if location.is_folder and folder:
-        filesystem.create_dir(folder, recursive=True)
-    with filesystem.open_output_stream(path) as file:
-        file.write(content)
-    location.sync(path)
+    location.write(path, content)
     return AddAction(path, content.size, partition, _now_ms(), changes_rows, _stats(table))
 
 
