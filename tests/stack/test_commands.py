@@ -180,5 +180,8 @@ def test_what_a_killed_supervisor_left_is_cleared_away(tmp_path_factory: pytest.
 
 def test_completion_and_help_work() -> None:
     shown = _run("--help").stdout
-    assert all(command in shown for command in ("up", "status", "logs", "down", "env", "token", "ingest", "watch"))
+    assert all(
+        command in shown
+        for command in ("up", "status", "logs", "down", "env", "token", "ingest", "watch", "query", "export")
+    )
     assert shutil.which(MDA)

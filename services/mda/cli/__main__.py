@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from marketdata.errors import ApiError
-from mda.cli import conformance, connect, doctor, ingest, up, watch
+from mda.cli import conformance, connect, doctor, export, ingest, query, up, watch
 from mda.cli.folder import StackError
 
 app = typer.Typer(
@@ -18,8 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, connect, ingest, watch, conformance, doctor):
+for module in (up, connect, ingest, watch, export, conformance, doctor):
     app.registered_commands += module.app.registered_commands
+app.add_typer(query.app, name="query")
 
 
 def main() -> None:
