@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.archive import commits
 from mda.archive.verifying import verify
+from mda.lake.errors import LakeError
 from mda.lake.lake import Lake
 from mda.lake.layout import SCHEMAS, Placed, to_table
 from mda.lake.location import Location
-from mda.lake.table import LakeError, LakeTable
+from mda.lake.table import LakeTable
 from mda.market.instruments import Directory
 from mda.tape.archived import Place
 from tests.archive.feeding import archiver_of, archiving, caught_up, digest_of_lake, make_feed
@@ -372,3 +374,23 @@ def _ahead(bounds: object, last: int) -> object:
         return type(found)(found.epoch, found.first, last, found.size)
 
     return changed
+
+
+async def test_a_disk_that_is_full_is_told_and_nothing_is_lost(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(3)
+    write = Location.write
+
+    def full(location: Location, path: str, content: pa.Buffer) -> None:
+        write(location, path, content.slice(0, 10))  # as much as there was room for
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with archiving(feed, tmp_path) as archiver:
+        with monkeypatch.context() as then:
+            then.setattr(Location, "write", full)
+            await eventually(lambda: "No space left" in archiver.problem)
+        lake = await caught_up(archiver, feed)
+        await eventually(lambda: not archiver.problem)
+    assert digest_of_lake(lake) == feed.digest

@@ -15,8 +15,8 @@ from mda.archive.commits import Tables
 from mda.archive.compaction import Compacted, compact
 from mda.archive.pending import Pending
 from mda.archive.settings import ArchiveSettings
+from mda.lake.errors import ConflictError, LakeError
 from mda.lake.location import Location
-from mda.lake.table import ConflictError, LakeError
 from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
 from mda.runtime.telemetry import ARCHIVE_LAG, ARCHIVED_ROWS

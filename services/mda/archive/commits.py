@@ -7,11 +7,12 @@ import pyarrow.compute as pc
 
 from marketdata.columns import Kind
 from mda.archive.pending import Pending, instruments_table
+from mda.lake.errors import LakeError
 from mda.lake.files import write_file
 from mda.lake.layout import ENTRIES, GAPS, INSTRUMENTS, TABLES, to_table
 from mda.lake.location import Location
 from mda.lake.reading import FileReader
-from mda.lake.table import LakeError, LakeTable
+from mda.lake.table import LakeTable
 from mda.market.instruments import Directory
 
 

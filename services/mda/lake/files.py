@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import xxhash
 from deltalake.transaction import AddAction, RemoveAction
 
+from mda.lake.errors import told
 from mda.lake.layout import PARTITION, encodings
 from mda.lake.location import Location
 
@@ -122,6 +123,10 @@ def write_file(
         Whether they are sorted by instrument and time.
     changes_rows
         Whether it brings rows that the table does not have.
+
+    Raises
+    ------
+    LakeError
     """
     partition = {} if date is None else {PARTITION: date}
     folder = "".join(f"{name}={value}/" for name, value in partition.items())
@@ -138,7 +143,8 @@ def write_file(
     content = data.getvalue()
     form = _SORTED if is_sorted else ""
     path = f"{folder}{form}{uuid.uuid4().hex}-{footer_hash(content)}.parquet"
-    location.write(path, content)
+    with told(location):
+        location.write(path, content)
     return AddAction(path, content.size, partition, _now_ms(), changes_rows, _stats(table))
 
 

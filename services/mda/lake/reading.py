@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mda.lake.errors import LakeError
 from mda.lake.files import LakeFile, Range, footer_hash
 from mda.lake.location import Location
-from mda.lake.table import LakeError
 
 _MOST_FOOTERS: Final = 2_048
 _HASH_DIGITS: Final = 16

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from mda.lake.errors import ConflictError, LakeError, told
 from mda.lake.files import BOUNDED, FileIndex, LakeFile, files_of
 from mda.lake.layout import PARTITION, SCHEMAS, TABLES
 from mda.lake.location import Location
@@ -26,14 +26,6 @@ _CONFIGURATION: Final = {
     "delta.logRetentionDuration": "interval 7 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
-
-
-class LakeError(Exception):
-    """The lake does not answer, or a table of it cannot be read; the message says what to do."""
-
-
-class ConflictError(Exception):
-    """Somebody else has committed what this commit relied upon. Nothing was changed: look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class LakeTable:
         LakeError
         """
         bounded = [name for name in BOUNDED if name in self._schema.names]
-        with _told(self.location):
+        with told(self.location):
             table = DeltaTable.create(
                 self.location.uri,
                 self._whole_schema,
@@ -124,7 +116,7 @@ class LakeTable:
         ------
         LakeError
         """
-        with _told(self.location):
+        with told(self.location):
             return DeltaTable.is_deltatable(self.location.uri, dict(self.location.options))
 
     def refresh(self) -> None:
@@ -134,18 +126,19 @@ class LakeTable:
         ------
         LakeError
         """
-        with _told(self.location):
+        with told(self.location):
             self._opened.update_incremental()
 
     def offset(self, epoch: int) -> int:
         """Return the sequence number up to which the rows of a tape are there, as of the last `refresh`."""
-        return self._opened.transaction_version(_tape(epoch)) or 0
+        with told(self.location):
+            return self._opened.transaction_version(_tape(epoch)) or 0
 
     def snapshot(self) -> Snapshot:
         """Return the table as of the last `refresh`."""
         table = self._opened
         if self._snapshot is None or self._snapshot.version != table.version():
-            with _told(self.location):
+            with told(self.location):
                 actions = pa.table(table.get_add_actions(flatten=True))
             self._snapshot = Snapshot(self.location, table.version(), FileIndex(files_of(actions)))
         return self._snapshot
@@ -170,14 +163,16 @@ class LakeTable:
             If somebody else has done so since the last `refresh`.
         LakeError
         """
-        number = (self._opened.transaction_version(_REWRITES) or 0) + 1
+        with told(self.location):
+            number = (self._opened.transaction_version(_REWRITES) or 0) + 1
         removals = [file.remove(changes_rows=changes_rows) for file in removed]
         self._commit([*added, *removals], Transaction(_REWRITES, number))
 
     @property
     def number(self) -> int:
         """The number of what `put` put there, as of the last `refresh`; 0 where nothing is."""
-        return self._opened.transaction_version(_CONTENT) or 0
+        with told(self.location):
+            return self._opened.transaction_version(_CONTENT) or 0
 
     def put(self, added: Sequence[AddAction], number: int) -> None:
         """Commit files in place of all that is there, with a number.
@@ -198,7 +193,7 @@ class LakeTable:
         ------
         LakeError
         """
-        with _told(self.location):
+        with told(self.location):
             return self._opened.vacuum(keep_hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def damaged(self, problem: str) -> LakeError:
@@ -208,14 +203,14 @@ class LakeTable:
     @property
     def _opened(self) -> DeltaTable:
         if self._table is None:
-            with _told(self.location):
+            with told(self.location):
                 self._table = DeltaTable(self.location.uri, storage_options=dict(self.location.options))
         return self._table
 
     def _commit(self, actions: Sequence[AddAction | RemoveAction], transaction: Transaction) -> None:
         table = self._opened
         properties = CommitProperties(app_transactions=[transaction], max_commit_retries=_RETRIES)
-        with _told(self.location):
+        with told(self.location):
             try:
                 table.create_write_transaction(
                     list(actions), "append", self._whole_schema, self._partition, commit_properties=properties
@@ -228,14 +223,3 @@ class LakeTable:
 
 def _tape(epoch: int) -> str:
     return f"tape:{epoch}"
-
-
-@contextmanager
-def _told(location: Location) -> Generator[None]:
-    """Turn failures of the lake into `LakeError`."""
-    try:
-        yield
-    except TableNotFoundError as error:
-        raise LakeError(f"There is no table at {location.uri}.") from error
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        raise LakeError(f"The table at {location.uri} cannot be used: {error}") from error

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.columns import MAX_ROWS, Batch, Kind
+from mda.lake.errors import LakeError
 from mda.lake.files import LakeFile
 from mda.lake.lake import Lake, View, in_tape_order, tape_keys
 from mda.lake.layout import TABLES, Placed
-from mda.lake.table import LakeError
 from mda.market.errors import archive_unavailable
 from mda.query.ring import ReadEntry
 from mda.tape.payload import encode_payload, split_payload

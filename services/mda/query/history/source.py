@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from marketdata.columns import Batch, Kind
 from marketdata.v1 import error_reason_pb2 as reasons
+from mda.lake.errors import LakeError
 from mda.lake.lake import Lake, View
 from mda.lake.layout import TABLES, Placed
-from mda.lake.table import LakeError
 from mda.market.corrections import Corrections, corrections_of
 from mda.market.errors import MarketDataError, archive_unavailable
 from mda.query.hub import Hub
