@@ -188,9 +188,10 @@ def test_ctrl_c_leaves_no_half_file(past: Stack, tmp_path: Path) -> None:
     assert query is not None
     os.kill(query, signal.SIGSTOP)
     try:
-        command = [MDA, "export", "PAST", str(tmp_path / "x.parquet"), "--data", str(past.data)]
+        # With a start there is nothing to ask for but the scan, which waits for query to come back.
+        command = [MDA, "export", "PAST", str(tmp_path / "x.parquet"), "--data", str(past.data), *RANGE]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            until(lambda: _files(tmp_path) != [])
+            until(lambda: _files(tmp_path) != [], within_s=40)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=20)
     finally:

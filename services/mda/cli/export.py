@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from marketdata.client import Client
 from marketdata.columns import FIELDS, Batch, Kind, concatenate
+from marketdata.errors import ApiError
 from marketdata.scan import Scan
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
@@ -178,7 +179,10 @@ async def _total(client: Client, wanted: Export) -> int | None:
     """Return how many rows will come, or nearly; None where nobody knows."""
     if wanted.symbols is not None or wanted.start_ns is not None or wanted.end_ns is not None:
         return None
-    found = [dataset for dataset in await client.list_datasets() if dataset.name == wanted.dataset]
+    try:
+        found = [dataset for dataset in await client.list_datasets() if dataset.name == wanted.dataset]
+    except ApiError:  # the scan tells what is wrong, or goes on once it is well
+        return None
     return sum(held.rows for dataset in found for held in dataset.kinds if held.kind == wanted.kind)
 
 
