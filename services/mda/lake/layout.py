@@ -125,7 +125,7 @@ def to_table(placed: Placed) -> pa.Table:
     arrays: list[pa.Array[Any]] = []
     for column in COLUMNS[batch.kind]:
         values = batch[column.name]
-        absent = values == column.absent if column.absent == ABSENT and not column.required else None
+        absent = values == ABSENT if column.absent == ABSENT and column.name != "ts_event" else None
         if column.name in _STORED:
             values = values - batch["ts_event"]
         arrays.append(pa.array(_signed(values), mask=absent))
