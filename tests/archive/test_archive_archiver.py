@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from nats.aio.client import Client
 
 from marketdata.columns import ABSENT, Kind, make_batch
 from marketdata.v1.gap_pb2 import Gap
+from marketdata.v1.instrument_pb2 import Instrument
 from mda.archive import commits
 from mda.archive.verifying import verify
+from mda.lake.errors import LakeError
 from mda.lake.lake import Lake
+from mda.lake.layout import SCHEMAS, Placed, to_table
 from mda.lake.location import Location
-from mda.lake.table import LakeError, LakeTable
+from mda.lake.table import LakeTable
+from mda.market.instruments import Directory
 from mda.tape.archived import Place
 from tests.archive.feeding import archiver_of, archiving, caught_up, digest_of_lake, make_feed
 from tests.tape.helpers import eventually, quotes, trades
@@ -69,6 +76,55 @@ async def test_entries_tell_what_the_tape_told(client: Client, tmp_path: Path) -
         (entry.sequence, entry.time_ns, entry.mark) for entry in stored
     ]
     assert [row["gaps"] is not None for row in rows] == [True, False]
+
+
+async def test_gaps_and_instruments_are_tables_of_their_own(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    gap = Gap(producer="feed", cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN, first_sequence=4, last_sequence=5)
+    await feed.write(trades(1, 2), gaps=[gap])
+    directory = Directory()
+
+    def read(name: str) -> list[dict[str, object]]:
+        return DeltaTable(tmp_path / feed.dataset / name).to_pyarrow_table().to_pylist()
+
+    def symbols() -> list[tuple[object, object]]:
+        return [(row["instrument_id"], row["symbol"]) for row in read("instruments")]
+
+    async with archiving(feed, tmp_path) as archiver:
+        await caught_up(archiver, feed)
+        (row,) = read("gaps")
+        assert (row["tape_sequence"], row["cause"], row["state"], row["first_sequence"]) == (1, "SEQUENCE", "OPEN", 4)
+        for names, expected in ((["A", "B"], [(1, "A"), (2, "B")]), (["C"], [(1, "A"), (2, "B"), (3, "C")])):
+            await feed.instruments.append(directory.plan([Instrument(symbol=one) for one in names])[1], directory)
+            await feed.instruments.catch_up(directory)
+            await eventually(lambda expected=expected: symbols() == expected)
+
+
+async def test_a_column_may_be_added_while_old_files_stay(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(4)
+    older = pa.schema([field for field in SCHEMAS["trades"] if field.name not in {"action", "refers_to"}])
+
+    def older_table(placed: Placed) -> pa.Table:
+        table = to_table(placed)
+        return table.select(older.names) if placed.batch.kind is Kind.TRADE else table
+
+    with monkeypatch.context() as then:
+        then.setattr(commits, "to_table", older_table)
+        then.setattr("mda.lake.table.SCHEMAS", {**SCHEMAS, "trades": older})
+        async with archiving(feed, tmp_path) as archiver:
+            await caught_up(archiver, feed)
+    assert "action" not in DeltaTable(tmp_path / feed.dataset / "trades").to_pyarrow_table().column_names
+    await feed.write(trades(900, 2, action=[0, 1], refers_to=[ABSENT, 3]))
+    async with archiving(feed, tmp_path) as archiver:
+        lake = await caught_up(archiver, feed)
+        assert digest_of_lake(lake) == feed.digest
+        await archiver.compact(whole=True)
+    assert digest_of_lake(Lake(Location(str(tmp_path)), feed.dataset, lake.epoch)) == feed.digest
+    read = DeltaTable(tmp_path / feed.dataset / "trades").to_pyarrow_table(columns=["refers_to"])
+    assert read.column("refers_to").null_count == read.num_rows - 1
 
 
 async def test_rows_of_a_time_and_instruments_are_found(client: Client, tmp_path: Path) -> None:
@@ -211,7 +267,7 @@ async def test_files_that_are_large_enough_stay(client: Client, tmp_path: Path) 
             lake = await caught_up(archiver, feed)
         await archiver.compact()
         sizes = sorted(file.rows for file in lake.view(fresh=True).tables["quotes"].files)
-        assert sizes == [400, 400, 800, 800, 800]
+        assert sizes == [800, 800, 800, 800]
         await archiver.compact()
         assert sizes == sorted(file.rows for file in lake.view(fresh=True).tables["quotes"].files)
     assert digest_of_lake(lake) == feed.digest
@@ -318,3 +374,23 @@ def _ahead(bounds: object, last: int) -> object:
         return type(found)(found.epoch, found.first, last, found.size)
 
     return changed
+
+
+async def test_a_disk_that_is_full_is_told_and_nothing_is_lost(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await make_feed(client)
+    await feed.write_some(3)
+    write = Location.write
+
+    def full(location: Location, path: str, content: pa.Buffer) -> None:
+        write(location, path, content.slice(0, 10))  # as much as there was room for
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with archiving(feed, tmp_path) as archiver:
+        with monkeypatch.context() as then:
+            then.setattr(Location, "write", full)
+            await eventually(lambda: "No space left" in archiver.problem)
+        lake = await caught_up(archiver, feed)
+        await eventually(lambda: not archiver.problem)
+    assert digest_of_lake(lake) == feed.digest

@@ -36,9 +36,12 @@ _CLIENTS = (
     "CreateClient GetClient ListClients UpdateClient DisableClient EnableClient"
     " CreateApiKey ListApiKeys RotateApiKey RevokeApiKey ListRoles ListAuditEntries VerifyAudit"
 )
-_QUERY = "GetLatestQuotes GetLatestTrades StreamQuotes StreamTrades GetDigest ListGaps Subscribe"
+_QUERY = (
+    "GetLatestQuotes GetLatestTrades StreamQuotes StreamTrades GetDigest ListGaps Subscribe"
+    " ListDatasets ListQuotes ListTrades ListBars GetQuotesAsOf Scan"
+)
 PUBLIC = {f"AuthService/{name}" for name in ("Token", "GetJwks", "GetMetadata", "Introspect", "Revoke")}
-NO_DATASET = {f"ClientService/{name}" for name in _CLIENTS.split()}
+NO_DATASET = {"QueryService/ListDatasets", *(f"ClientService/{name}" for name in _CLIENTS.split())}
 ALLOWED: dict[str, dict[str, str]] = {
     "admin": {"ClientService": _CLIENTS},
     "publisher": {"IngestionService": _PUBLISH},

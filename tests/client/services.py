@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from marketdata.history import History
 from marketdata.ingestion.v1.ingestion_service_pb2 import PutInstrumentsRequest
 from marketdata.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
 from marketdata.publisher import Publisher
@@ -118,6 +119,10 @@ class Connection:
 
     def subscriber(self, dataset: str, symbols: list[str] | None = None, start: Start | None = None) -> Subscriber:
         return Subscriber(self.channels["query"], self.tokens, dataset, symbols, start or Start())
+
+    @property
+    def history(self) -> History:
+        return History(self.channels["query"], self.tokens)
 
 
 @asynccontextmanager

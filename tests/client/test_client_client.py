@@ -131,7 +131,7 @@ async def test_an_address_without_a_port_has_the_usual_one(
 
 
 async def test_many_instruments_are_put_and_listed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marketdata.client._PAGE", 1000)
+    monkeypatch.setattr("marketdata.client.PAGE", 1000)
     symbols = [f"S{number}" for number in range(2500)]
     dataset = new_name("API")
     put = await client.put_instruments(dataset, (Instrument(symbol=symbol) for symbol in symbols))

@@ -56,6 +56,7 @@ def nats_url(tmp_path: Path) -> Iterator[str]:
 async def api(tmp_path: Path, nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     """Auth and ingestion at one address, as the gateway would show them."""
     monkeypatch.setenv("MDA_AUTH_DATABASE_URL", f"sqlite:///{tmp_path / 'auth.db'}")
+    monkeypatch.setenv("MDA_AUTH_KEK", "A" * 43)
     settings = ServiceSettings.model_validate({"nats_url": nats_url})
     store = open_store(AuthSettings())
     key = create_api_key(

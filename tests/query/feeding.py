@@ -63,6 +63,17 @@ async def make_feed(client: Client, *symbols: str, **options: Any) -> Feed:
     return feed
 
 
+async def deletable_feed(client: Client) -> Feed:
+    """Return a feed whose tape lets entries be deleted, as none that we make does."""
+    feed = await make_feed(client)
+    jetstream = client.jetstream()
+    config = (await jetstream.stream_info(feed.tape._log.stream)).config
+    await jetstream.delete_stream(config.name or "")
+    config.deny_delete = False
+    await jetstream.add_stream(config)
+    return feed
+
+
 @asynccontextmanager
 async def opened(feed: Feed, *, ring_bytes: int = 1 << 20, ticks: bool = False) -> AsyncIterator[Hub]:
     """Open a hub and run it; it has taken in what is there."""

@@ -19,7 +19,7 @@ from mda.tape.chain import Link
 from mda.tape.damage import Inspector
 from mda.tape.payload import encode_payload
 from mda.tape.tape import Entry, Retention, StoredEntry
-from tests.query.feeding import Feed, Reader, make_feed, opened, reading
+from tests.query.feeding import Feed, Reader, deletable_feed, make_feed, opened, reading
 from tests.tape.helpers import eventually, trades
 from tests.tape.nats_server import NatsServer
 
@@ -27,17 +27,6 @@ from tests.tape.nats_server import NatsServer
 async def written(feed: Feed, count: int) -> None:
     for number in range(1, count + 1):
         await feed.write(trades(number))
-
-
-async def deletable(client: Client) -> Feed:
-    """Return a feed whose tape lets entries be deleted, as none that we make does."""
-    feed = await make_feed(client)
-    jetstream = client.jetstream()
-    config = (await jetstream.stream_info(feed.tape._log.stream)).config
-    await jetstream.delete_stream(config.name or "")
-    config.deny_delete = False
-    await jetstream.add_stream(config)
-    return feed
 
 
 def facts(gaps: Sequence[Gap]) -> list[tuple[str, int, int]]:
@@ -50,7 +39,7 @@ def gaps_of(reader: Reader) -> list[Gap]:
 
 
 async def test_a_reader_of_the_tape_is_told_what_is_missing_and_goes_on(client: Client) -> None:
-    feed = await deletable(client)
+    feed = await deletable_feed(client)
     await written(feed, 9)
     await client.jetstream().delete_msg(feed.tape._log.stream, 4)
     await client.jetstream().delete_msg(feed.tape._log.stream, 5)
@@ -64,7 +53,7 @@ async def test_a_reader_of_the_tape_is_told_what_is_missing_and_goes_on(client: 
 
 
 async def test_all_readers_of_one_damage_are_told_the_same(client: Client) -> None:
-    feed = await deletable(client)
+    feed = await deletable_feed(client)
     await written(feed, 6)
     await client.jetstream().delete_msg(feed.tape._log.stream, 3)
     async with opened(feed) as hub:
@@ -78,7 +67,7 @@ async def test_all_readers_of_one_damage_are_told_the_same(client: Client) -> No
 
 
 async def test_streams_of_rows_tell_of_damage(client: Client) -> None:
-    feed = await deletable(client)
+    feed = await deletable_feed(client)
     await written(feed, 3)
     await client.jetstream().delete_msg(feed.tape._log.stream, 2)
     async with opened(feed) as hub:
@@ -97,7 +86,7 @@ async def test_streams_of_rows_tell_of_damage(client: Client) -> None:
 
 
 async def test_a_subscription_without_rows_of_the_entry_is_told_too(client: Client) -> None:
-    feed = await deletable(client)
+    feed = await deletable_feed(client)
     await written(feed, 3)
     await client.jetstream().delete_msg(feed.tape._log.stream, 2)
     async with opened(feed) as hub, reading(hub, ["B"], cursor=hub.cursor(0)) as reader:

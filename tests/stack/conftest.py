@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,12 +102,13 @@ class Stack:
         return open_store(AuthSettings.model_validate({"database_url": f"sqlite:///{self.data / 'auth.db'}"}))
 
 
-def start(data: Path, *options: str, covered: bool = True) -> Stack:
-    """Start a stack on free ports; where its speed matters, without measuring its coverage."""
+def start(data: Path, *options: str, covered: bool = True, settings: Mapping[str, str] | None = None) -> Stack:
+    """Start a stack on free ports, with settings of its services; where speed matters, without measuring coverage."""
     ports = ["--port", str(free_port()), "--tls-port", str(free_port())]
     done = subprocess.run(
         [MDA, "up", "--detach", "--data", str(data), *ports, *options],
-        env={name: value for name, value in os.environ.items() if covered or name not in COVERAGE},
+        env={name: value for name, value in os.environ.items() if covered or name not in COVERAGE}
+        | dict(settings or {}),
         check=False,
         capture_output=True,
         text=True,

@@ -135,6 +135,8 @@ def test_a_dataset_that_is_not_the_clients_is_refused(stack: Stack, desk_key: st
     info = refused.json()["details"][0]
     assert (refused.status_code, info["reason"]) == (403, "DATASET_NOT_ENTITLED")
     assert info["metadata"] == {"field": "dataset", "dataset": "TEST"}
+    listed = httpx.get(f"{stack.url}/v1/datasets", headers=headers).json()["datasets"]
+    assert [dataset["name"] for dataset in listed] == ["SIM"]
 
 
 class Streams:

@@ -12,13 +12,14 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 
+from marketdata.archive.v1 import archive_service_pb2
 from marketdata.errors import ApiError, api_error
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
 from tests.stack.conftest import Stack
 
 CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text())
-_FILES = (ingestion_service_pb2.DESCRIPTOR, query_service_pb2.DESCRIPTOR)
+_FILES = (archive_service_pb2.DESCRIPTOR, ingestion_service_pb2.DESCRIPTOR, query_service_pb2.DESCRIPTOR)
 
 
 def _request(case: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def _run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedP
 def test_status_tells_of_each_process(stack: Stack) -> None:
     told = json.loads(stack.mda("status", "--output", "json").stdout)
     names = [process["name"] for process in told["processes"]]
-    assert names == ["nats", "auth", "ingestion", "query", "gateway", "sim-feed"]
+    assert names == ["nats", "auth", "ingestion", "archive", "query", "gateway", "sim-feed"]
     assert all(process["state"] == "running" and psutil.pid_exists(process["pid"]) for process in told["processes"])
     assert told["url"] == stack.url
     assert "sim-feed" in stack.mda("status").stdout
@@ -175,10 +175,13 @@ def test_what_a_killed_supervisor_left_is_cleared_away(tmp_path_factory: pytest.
     finally:
         again.mda("down")
     pids = [process["pid"] for process in again.state["processes"]]
-    assert pids == [None] * 5
+    assert pids == [None] * 6
 
 
 def test_completion_and_help_work() -> None:
     shown = _run("--help").stdout
-    assert all(command in shown for command in ("up", "status", "logs", "down", "env", "token", "ingest", "watch"))
+    assert all(
+        command in shown
+        for command in ("up", "status", "logs", "down", "env", "token", "ingest", "watch", "query", "export")
+    )
     assert shutil.which(MDA)

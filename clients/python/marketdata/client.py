@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import grpc
 
-from marketdata.columns import Kind
-from marketdata.digest import Digest
-from marketdata.errors import api_error
+from marketdata.history import PAGE, History
 from marketdata.ingestion.v1.ingestion_service_pb2 import ListInstrumentsRequest, PutInstrumentsRequest
 from marketdata.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
 from marketdata.publisher import AckLevel, Publisher
-from marketdata.query.v1.query_service_pb2 import GetDigestRequest
-from marketdata.query.v1.query_service_pb2_grpc import QueryServiceStub
 from marketdata.subscriber import Start, Subscriber
 from marketdata.tokens import TokenSource
 from marketdata.v1.instrument_pb2 import Instrument
 
-_TIMEOUT_S: Final = 10.0
-_PAGE: Final = 10_000
 CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -35,14 +29,12 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
-class Client:
+class Client(History):
     """A client of the market-data API. Make it with `connect`."""
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
-        self._channel = channel
-        self._tokens = TokenSource(channel, api_key)
+        super().__init__(channel, TokenSource(channel, api_key))
         self._ingestion = IngestionServiceStub(channel)
-        self._query = QueryServiceStub(channel)
 
     @classmethod
     @asynccontextmanager
@@ -96,7 +88,7 @@ class Client:
         result: list[Instrument] = []
         token = ""
         while True:
-            request = ListInstrumentsRequest(dataset=dataset, page_size=_PAGE, page_token=token)
+            request = ListInstrumentsRequest(dataset=dataset, page_size=PAGE, page_token=token)
             page = await self._call(self._ingestion.ListInstruments, request)
             result += page.instruments
             token = page.next_page_token
@@ -142,61 +134,3 @@ class Client:
             Where to begin; now, where None.
         """
         return Subscriber(self._channel, self._tokens, dataset, symbols, start or Start())
-
-    async def digest(
-        self,
-        dataset: str,
-        *,
-        symbols: Sequence[str] | None = None,
-        kinds: Collection[Kind] = (),
-        after: str = "",
-        until: str = "",
-    ) -> tuple[Digest, str]:
-        """Return the digest of a stretch of the tape, and the cursor that it goes up to.
-
-        A subscriber that has added up `digest_of` all batches that it received between
-        the two places has the same, if it has every row once.
-
-        Parameters
-        ----------
-        dataset
-            Whose tape.
-        symbols
-            Which symbols; None for all.
-        kinds
-            Which kinds; empty for all.
-        after
-            The stretch begins after this cursor; empty for the earliest row.
-        until
-            It ends at this cursor; empty for all that is there now.
-
-        Raises
-        ------
-        ApiError
-            If the server refuses.
-        ValueError
-            If `symbols` is empty.
-        """
-        if symbols is not None and not symbols:
-            raise ValueError("symbols: name some, or None for all")
-        total = Digest()
-        while True:
-            request = GetDigestRequest(
-                dataset=dataset,
-                symbols=symbols,
-                kinds=[f"KIND_{kind.name}" for kind in kinds],
-                after=after,
-                until=until,
-            )
-            page = await self._call(self._query.GetDigest, request)
-            total += Digest.from_hex(page.digest, page.rows)
-            after = page.cursor
-            if page.complete:
-                return total, after
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
-        try:
-            return await method(request, metadata=metadata, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise api_error(error) from error

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from marketdata.columns import COLUMNS, FIELDS, Batch, Kind
+from marketdata.query.v1.query_service_pb2 import ScanResponse
 from marketdata.v1 import batch_pb2
 
 _LENGTH_DELIMITED: Final = 2
@@ -168,3 +169,28 @@ def decode(data: bytes, at: int, end: int) -> Batch:
     if columns_end != end or not _REQUIRED[kind] <= columns.keys():
         raise UnusualFormError
     return Batch(kind, rows, columns)
+
+
+_BATCHES: Final = field_tag(ScanResponse, "batches")[0]
+_CURSOR: Final = field_tag(ScanResponse, "cursor")[0]
+
+
+def decode_rows(data: bytes) -> tuple[list[Batch], str] | None:
+    """Return the batches and the cursor of a message, without copying columns; None where it is not these alone.
+
+    Parameters
+    ----------
+    data
+        A `ScanResponse`, or a `SubscribeResponse`: both have them under the same numbers.
+    """
+    end = len(data)
+    at = 0
+    batches: list[Batch] = []
+    try:
+        while at < end and data[at] == _BATCHES:
+            start, at = read_field(data, at, end, _BATCHES)
+            batches.append(decode(data, start, at))
+        start, stop = read_field(data, at, end, _CURSOR)
+    except UnusualFormError:
+        return None
+    return (batches, data[start:stop].decode()) if batches and stop == end else None

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
 
-from marketdata.backoff import Backoff
-from marketdata.codec import UnusualFormError, decode, field_tag, read_field
+from marketdata.codec import decode_rows
 from marketdata.columns import NANOS, Batch, Kind, from_message
-from marketdata.errors import ApiError, api_error
+from marketdata.errors import ApiError
 from marketdata.query.v1.query_service_pb2 import SubscribeRequest, SubscribeResponse, SubscriptionStatus, Watermark
+from marketdata.resuming import resuming
 from marketdata.tokens import TokenSource
 from marketdata.v1.batch_pb2 import TradeView
 from marketdata.v1.gap_pb2 import Gap
@@ -22,8 +21,6 @@ from marketdata.v1.instrument_pb2 import Instrument
 from marketdata.wire import parse
 
 _METHOD: Final = "/marketdata.query.v1.QueryService/Subscribe"
-_BATCHES: Final = field_tag(SubscribeResponse, "batches")[0]
-_CURSOR: Final = field_tag(SubscribeResponse, "cursor")[0]
 _HEARTBEAT_S: Final = 2
 _SILENCE_S: Final = 3 * _HEARTBEAT_S
 """A stream that is silent for this long, in seconds, is broken: watermarks come more often."""
@@ -123,7 +120,7 @@ class Subscriber:
         self.cursor = start.cursor
         self.connections = 0
 
-    async def __aiter__(self) -> AsyncIterator[Update]:
+    def __aiter__(self) -> AsyncGenerator[Update]:
         """Yield updates.
 
         Raises
@@ -131,22 +128,7 @@ class Subscriber:
         ApiError
             If the server refuses for good.
         """
-        backoff = Backoff()
-        while True:
-            try:
-                async with aclosing(self._connection()) as updates:
-                    async for update in updates:
-                        backoff.reset()
-                        yield update
-                failure = ApiError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream", "", {})
-            except grpc.aio.AioRpcError as error:
-                failure = api_error(error)
-            except ApiError as error:
-                failure = error
-            anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and self._tokens.refused()
-            if not anew and not failure.transient:
-                raise failure
-            await asyncio.sleep(backoff.next_s())
+        return resuming(self._tokens, self._connection)
 
     async def _connection(self) -> AsyncGenerator[Update]:
         metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
@@ -160,11 +142,11 @@ class Subscriber:
                 async with asyncio.timeout(_SILENCE_S):
                     data = await call.read()
                 if data is grpc.aio.EOF:
-                    return
-                rows = _rows_alone(data)
+                    raise ApiError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream", "", {})
+                rows = decode_rows(data)  # most messages have these alone
                 if rows is not None:
-                    self.cursor = rows.cursor
-                    yield rows
+                    batches, self.cursor = rows
+                    yield Update(batches, (), self.cursor, None, None)
                     continue
                 message = parse(SubscribeResponse, data)
                 if message.HasField("token_expiring"):
@@ -219,20 +201,3 @@ class Subscriber:
         if message.HasField("status"):
             known = (symbol for symbol in message.status.symbols if symbol.instrument_id)
             self.symbols |= {symbol.instrument_id: symbol.symbol for symbol in known}
-
-
-def _rows_alone(data: bytes) -> Update | None:
-    """Return the update of a message that holds batches and their cursor, as most do; None if it is another."""
-    end = len(data)
-    at = 0
-    batches: list[Batch] = []
-    try:
-        while at < end and data[at] == _BATCHES:
-            start, at = read_field(data, at, end, _BATCHES)
-            batches.append(decode(data, start, at))
-        start, stop = read_field(data, at, end, _CURSOR)
-    except UnusualFormError:
-        return None
-    if not batches or stop != end:
-        return None
-    return Update(batches, (), data[start:stop].decode(), None, None)

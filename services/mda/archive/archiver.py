@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -14,13 +15,14 @@ from mda.archive.commits import Tables
 from mda.archive.compaction import Compacted, compact
 from mda.archive.pending import Pending
 from mda.archive.settings import ArchiveSettings
+from mda.lake.errors import ConflictError, LakeError
 from mda.lake.location import Location
-from mda.lake.table import ConflictError, LakeError
 from mda.market.errors import MarketDataError
+from mda.market.instruments import Directory
 from mda.runtime.telemetry import ARCHIVE_LAG, ARCHIVED_ROWS
-from mda.tape.archived import Place
+from mda.tape.archived import Place, Standing
 from mda.tape.damage import Inspector
-from mda.tape.tape import Tape, TapeBounds
+from mda.tape.tape import InstrumentLog, Tape, TapeBounds
 
 _RETRY_S: Final = 2.0
 _DROP_SHARE: Final = 0.1
@@ -74,6 +76,8 @@ class Archiver:
         self.archived_ns = self.newest_ns = 0
         self.committed_s = 0.0
         self.problem = ""
+        self._instruments = InstrumentLog(client, dataset)
+        self._directory = Directory()
         self._dataset = dataset
         self._location = location
         self._settings = settings
@@ -106,7 +110,8 @@ class Archiver:
         await self._check_place(bounds, tables)
         self._pending = Pending(bounds.epoch)
         self.problem = ""
-        await self._tell()
+        await self.tape.archived.create(1)  # tapes that were made before there was an archive have none yet
+        await self._tell(Place(bounds.epoch, self.archived), {})
         work = [self._read(Inspector(self.archived)), self._flush_for_ever(tables)]
         tasks = [asyncio.create_task(task) for task in work]
         try:
@@ -166,18 +171,20 @@ class Archiver:
         self._room.set()
         if len(pending):
             await asyncio.to_thread(tables.commit, pending)
-            self.archived, self.archived_ns = pending.last, pending.time_ns
             self.committed_s = time.time()
             ARCHIVED_ROWS.labels(self._dataset).inc(pending.rows)
-            await self._tell(pending)
+            await self._tell(Place(bounds.epoch, pending.last), pending.standings)
+            self.archived, self.archived_ns = pending.last, pending.time_ns
+        await self._put_instruments(tables)
         ARCHIVE_LAG.labels(self._dataset).set(max(0, bounds.last - self.archived))
         await self._drop(bounds)
 
-    async def _tell(self, pending: Pending | None = None) -> None:
-        if self.bounds is not None and self.archived:
-            standings = pending.standings.items() if pending is not None else ()
-            await self.tape.archived.create(1)
-            await self.tape.archived.tell(Place(self.bounds.epoch, self.archived), standings)
+    async def _put_instruments(self, tables: Tables) -> None:
+        await self._instruments.catch_up(self._directory)
+        await asyncio.to_thread(tables.put_instruments, self._directory)
+
+    async def _tell(self, place: Place, standings: Mapping[str, Standing]) -> None:
+        await self.tape.archived.tell(place, standings.items())
 
     async def _drop(self, bounds: TapeBounds) -> None:
         """Let the tape drop what it need not keep, of what the lake has."""

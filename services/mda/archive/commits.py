@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketdata.columns import Kind
-from mda.archive.pending import Pending
+from mda.archive.pending import Pending, instruments_table
+from mda.lake.errors import LakeError
 from mda.lake.files import write_file
-from mda.lake.layout import ENTRIES, TABLES, to_table
+from mda.lake.layout import ENTRIES, GAPS, INSTRUMENTS, TABLES, to_table
 from mda.lake.location import Location
-from mda.lake.reading import FileReader, may_hold
-from mda.lake.table import LakeError, LakeTable, Snapshot
+from mda.lake.reading import FileReader
+from mda.lake.table import LakeTable
+from mda.market.instruments import Directory
 
 
 class Tables:
@@ -38,12 +38,14 @@ class Tables:
         self._epoch = epoch
         folder = location.child(dataset)
         self._rows = {kind: LakeTable(folder, TABLES[kind]) for kind in Kind}
+        self._gaps = LakeTable(folder, GAPS)
         self._entries = LakeTable(folder, ENTRIES)
+        self._instruments = LakeTable(folder, INSTRUMENTS)
         self._reader = FileReader()
 
     @property
     def _all(self) -> list[LakeTable]:
-        return [*self._rows.values(), self._entries]
+        return [*self._rows.values(), self._gaps, self._entries]
 
     def open(self) -> int:
         """Make tables that are not there; return the place up to which all have all rows.
@@ -52,9 +54,10 @@ class Tables:
         ------
         LakeError
         """
-        for table in self._all:
+        for table in (*self._all, self._instruments):
             table.create()
             table.refresh()
+        for table in self._all:
             self._check(table)
         return self._entries.offset(self._epoch)
 
@@ -84,8 +87,22 @@ class Tables:
                 files = [write_file(table.location, to_table(placed), day) for day, placed in days]
                 if files:
                     table.append(files, self._epoch, pending.last)
+        gaps = pending.gaps(self._gaps.offset(self._epoch))
+        if gaps is not None:
+            self._gaps.append([write_file(self._gaps.location, gaps, None)], self._epoch, pending.last)
         file = write_file(self._entries.location, pending.entries(), None)
         self._entries.append([file], self._epoch, pending.last)
+
+    def put_instruments(self, directory: Directory) -> None:
+        """Write the instruments, where the table has those of an earlier version.
+
+        Raises
+        ------
+        ConflictError, LakeError
+        """
+        if self._instruments.number < directory.version and len(directory):
+            file = write_file(self._instruments.location, instruments_table(directory), None)
+            self._instruments.put([file], directory.version)
 
     def mark(self, sequence: int) -> int:
         """Return the mark of an entry; 0 where it is not there.
@@ -96,12 +113,11 @@ class Tables:
         """
         wanted = {"tape_epoch": (self._epoch, self._epoch), "tape_sequence": (sequence, sequence)}
         snapshot = self._entries.snapshot()
-        for file in snapshot.files:
-            if may_hold(file, wanted):
-                table = self._reader.read(snapshot.location, file, wanted, ["tape_sequence", "mark"])
-                found = table.filter(pc.equal(table.column("tape_sequence"), pa.scalar(sequence)))
-                if found.num_rows:
-                    return int(found.column("mark")[0].as_py())
+        for file in snapshot.index.find(wanted):
+            table = self._reader.read(snapshot.location, file, wanted, ["tape_sequence", "mark"])
+            found = table.filter(pc.equal(table.column("tape_sequence"), pa.scalar(sequence)))
+            if found.num_rows:
+                return int(found.column("mark")[0].as_py())
         return 0
 
     def lost(self, problem: str) -> LakeError:
@@ -110,8 +126,3 @@ class Tables:
             f"has more than the tape: {problem}. What the lake has is kept. To go on, put the dataset's tape in "
             "order, or remove it, so that it is made anew."
         )
-
-    def snapshots(self) -> Mapping[str, Snapshot]:
-        """Return the tables as they stood at the last commit, by name."""
-        names = [*TABLES.values(), ENTRIES]
-        return {name: table.snapshot() for name, table in zip(names, self._all, strict=True)}

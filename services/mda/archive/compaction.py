@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mda.archive.settings import ArchiveSettings
 from mda.lake.files import LakeFile, write_file
-from mda.lake.layout import ENTRIES, PARTITION, TABLES
+from mda.lake.layout import ENTRIES, GAPS, PARTITION, TABLES
 from mda.lake.location import Location
 from mda.lake.reading import FileReader
 from mda.lake.table import LakeTable
@@ -54,7 +54,7 @@ def compact(folder: Location, settings: ArchiveSettings, *, whole: bool = False)
         If somebody else does the same.
     """
     total = Compacted()
-    for name in (*TABLES.values(), ENTRIES):
+    for name in (*TABLES.values(), GAPS, ENTRIES):
         table = LakeTable(folder, name)
         if not table.exists():
             continue
@@ -68,7 +68,8 @@ def compact(folder: Location, settings: ArchiveSettings, *, whole: bool = False)
 
 def _rewrite(table: LakeTable, name: str, group: Sequence[LakeFile]) -> Compacted:
     reader = FileReader()
-    rows = pa.concat_tables([reader.read(table.location, file, {}) for file in group])
+    # Files of before a column was added do not have it.
+    rows = pa.concat_tables([reader.read(table.location, file, {}) for file in group], promote_options="default")
     date = group[0].partition.get(PARTITION)
     added = write_file(table.location, _sorted(name, rows), date, is_sorted=True, changes_rows=False)
     table.replace(group, [added])
@@ -77,7 +78,7 @@ def _rewrite(table: LakeTable, name: str, group: Sequence[LakeFile]) -> Compacte
 
 def _sorted(name: str, rows: pa.Table) -> pa.Table:
     keys = ["tape_epoch", "tape_sequence"]
-    if name != ENTRIES:
+    if name in TABLES.values():
         keys = ["instrument_id", "ts_event", *keys, "tape_row"]
     order = np.lexsort([rows.column(key).to_numpy() for key in reversed(keys)])
     return rows.take(order)
@@ -93,12 +94,17 @@ def _groups(files: Sequence[LakeFile], file_rows: int, many: int) -> Iterator[li
         run: list[LakeFile] = []
         rows = 0
         for file in found:
-            is_small = file.rows <= file_rows // 2
-            if not is_small or rows + file.rows > file_rows:
-                if len(run) > 1:
+            is_done = file.is_sorted and file.rows > file_rows // 2
+            if is_done or rows + file.rows > file_rows:
+                if _is_worth_it(run, rows, file_rows, 2):
                     yield run
                 run, rows = [], 0
-            if is_small:
+            if not is_done:
                 run, rows = [*run, file], rows + file.rows
-        if len(run) >= many:
+        if _is_worth_it(run, rows, file_rows, many):
             yield run
+
+
+def _is_worth_it(run: Sequence[LakeFile], rows: int, file_rows: int, many: int) -> bool:
+    """Return whether to write files anew: there are many, or they are large and in the order of the tape."""
+    return len(run) >= many or (rows > file_rows // 2 and any(not file.is_sorted for file in run))

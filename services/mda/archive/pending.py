@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from marketdata.columns import Batch, Kind, concatenate
 from marketdata.v1.gap_pb2 import Gap
-from mda.lake.layout import DAY_NS, ENTRIES, SCHEMAS, Placed
+from mda.lake.layout import DAY_NS, ENTRIES, GAPS, INSTRUMENTS, SCHEMAS, Placed
+from mda.market.instruments import Directory
 from mda.tape.archived import Standing
 from mda.tape.damage import Inspector
 from mda.tape.payload import decode_payload, encode_gaps, split_payload
@@ -40,6 +41,7 @@ class Pending:
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
         self._entries: list[tuple[Any, ...]] = []
+        self._gaps: list[tuple[Any, ...]] = []
         self._batches: dict[Kind, list[tuple[Batch, int, int]]] = {kind: [] for kind in Kind}
         self.rows = 0
         self.last = 0
@@ -62,6 +64,7 @@ class Pending:
         self.last, self.time_ns = stored.sequence, stored.time_ns
         self.standings[stored.producer] = stored.standing
         self._entries.append(self._entry(stored, row, [*damage, *told]))
+        self._gaps += [_gap(self._epoch, stored.sequence, gap) for gap in (*damage, *told)]
 
     def _entry(self, stored: StoredEntry, rows: int, gaps: Sequence[Gap]) -> tuple[Any, ...]:
         entry = stored.entry
@@ -70,10 +73,12 @@ class Pending:
 
     def entries(self) -> pa.Table:
         """Return the entries, as rows of their table."""
-        schema = SCHEMAS[ENTRIES]
-        columns = zip(*self._entries, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=schema)
+        return _table(ENTRIES, self._entries)
+
+    def gaps(self, after: int) -> pa.Table | None:
+        """Return the gaps that entries after a place tell of, as rows of their table; None if there are none."""
+        found = [gap for gap in self._gaps if gap[1] > after]
+        return _table(GAPS, found) if found else None
 
     def days(self, kind: Kind, after: int) -> Iterator[tuple[str, Placed]]:
         """Yield the rows of a kind of the entries after a place, by the day of their event, UTC."""
@@ -94,3 +99,27 @@ class Pending:
         first = np.cumsum(sizes) - sizes
         row = np.arange(sizes.sum()) - np.repeat(first - np.array(starts), sizes)
         return Placed(concatenate(batches), self._epoch, np.repeat(np.array(sequences), sizes), row.astype(np.int32))
+
+
+def _table(name: str, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    schema = SCHEMAS[name]
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _gap(epoch: int, sequence: int, gap: Gap) -> tuple[Any, ...]:
+    cause = Gap.Cause.Name(gap.cause).removeprefix("CAUSE_")
+    state = Gap.State.Name(gap.state).removeprefix("STATE_")
+    closed = gap.close_time.ToNanoseconds() if gap.HasField("close_time") else None
+    numbers = (gap.first_sequence, gap.last_sequence)
+    return (epoch, sequence, gap.producer, cause, state, *numbers, gap.open_time.ToNanoseconds(), closed)
+
+
+def instruments_table(directory: Directory) -> pa.Table:
+    """Return all instruments, as rows of their table."""
+    rows = [
+        (one.instrument_id, one.symbol, one.tick_size_nanos or None, one.negative_prices, one.description or None)
+        for one in directory.page(0, len(directory))
+    ]
+    return _table(INSTRUMENTS, rows)

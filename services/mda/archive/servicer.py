@@ -21,7 +21,8 @@ from marketdata.archive.v1.archive_service_pb2 import (
 from marketdata.columns import NANOS
 from mda.archive.archives import Archives
 from mda.archive.verifying import verify
-from mda.lake.table import ConflictError, LakeError, Snapshot
+from mda.lake.errors import ConflictError, LakeError
+from mda.lake.table import Snapshot
 from mda.market.errors import archive_unavailable
 from mda.market.rows import timestamp
 

@@ -19,7 +19,7 @@ class ArchiveSettings(BaseSettings):
     """Or once there are so many; twice as many may wait in memory."""
     tape_keep_bytes: Annotated[int, Field(ge=0)] = 2 << 30
     """A tape drops its oldest entries that the lake has, down to so many bytes."""
-    file_rows: Annotated[int, Field(ge=1_000, le=1 << 24)] = 2_000_000
+    file_rows: Annotated[int, Field(ge=1_000, le=1 << 24)] = 1_000_000
     """Small files are written together into files of up to so many rows."""
     compact_s: Annotated[float, Field(gt=0)] = 60.0
     """How often to look for small files, in seconds."""

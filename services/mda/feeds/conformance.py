@@ -219,6 +219,10 @@ def _columns_all(source: Source, rows: int) -> Iterator[Event]:
     for kind in Kind:
         # Verdicts are the server's, which sets its own instead of these.
         columns = source.rows(kind, rows // 2) | {"verdicts": np.full(rows // 2, (1 << 32) - 1, np.uint32)}
+        if kind is Kind.TRADE:  # a trade, its cancel, and its correction, over and over
+            action = np.arange(rows // 2, dtype=np.uint32) % 3
+            refers_to = np.where(action, columns["sequence"] - action, np.uint64(ABSENT))
+            columns |= {"action": action, "refers_to": refers_to}
         yield from cut(kind, columns, sizes(rows // 2, _MANY))
 
 
@@ -304,7 +308,7 @@ STEPS: Final = (
     Step("numbers-twice", "each number twice; the second row was received later", 0.01, _numbers_twice),
     Step("rows-twice", "each row twice, the same in all: both count", 0.01, _rows_twice),
     Step("columns-absent", "optional columns are left out, in the last two batches all of them", 0.01, _columns_absent),
-    Step("columns-all", "every column is there", 0.01, _columns_all),
+    Step("columns-all", "every column is there; trades are cancelled and corrected", 0.01, _columns_all),
     Step("burst", "batches of up to 32,768 rows", 0.66, _burst),
     Step("storm", "batches of one row", 0.02, _storm, most=5_000),
     Step("new-instrument", "an instrument that was not there before", 0.01, _new_instrument),

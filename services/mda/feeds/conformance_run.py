@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
 from marketdata.client import Client
 from marketdata.columns import ABSENT, Batch, Kind, concatenate
 from marketdata.digest import Digest, digest_of
-from marketdata.subscriber import Update
 from mda.feeds.conformance import Crash, Event, NewInstrument, Pause, Step, TwoConnections, scenario
 from mda.feeds.conformance_producer import Producer
 from mda.feeds.conformance_rows import FIRST, PROFILES
@@ -287,8 +286,7 @@ async def _sleep(seconds: float) -> float:
 
 async def _now(client: Client, dataset: str) -> str:
     """Return the cursor of now, as a subscription that starts now is told."""
-    updates = cast("AsyncGenerator[Update]", aiter(client.subscribe(dataset)))
-    async with aclosing(updates):
+    async with aclosing(aiter(client.subscribe(dataset))) as updates:
         return (await anext(updates)).cursor
 
 

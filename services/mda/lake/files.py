@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from deltalake.transaction import AddAction, RemoveAction
 
+from mda.lake.errors import told
 from mda.lake.layout import PARTITION, encodings
 from mda.lake.location import Location
 
 BOUNDED: Final = ("instrument_id", "ts_event", "tape_epoch", "tape_sequence", "time_ns")
 """Columns of which the log tells each file's least and greatest value."""
 
+Range = tuple[int, int]
+"""The least and the greatest value that are wanted, both included."""
+
+_SORTED: Final = "sorted-"
 _FRESH_GROUP: Final = 131_072
-_SORTED_GROUP: Final = 32_768
+_SORTED_GROUP: Final = 16_384
 """Rows of a row group: small where they are sorted, so that few are read for one instrument."""
 
 
@@ -51,9 +57,53 @@ class LakeFile:
     least: Mapping[str, int]
     greatest: Mapping[str, int]
 
+    @property
+    def is_sorted(self) -> bool:
+        """Whether its rows are sorted by instrument and time, not in the order of the tape."""
+        return self.path.rpartition("/")[2].startswith(_SORTED)
+
     def remove(self, *, changes_rows: bool) -> RemoveAction:
         """Return the action that takes it out of the table."""
         return RemoveAction(self.path, changes_rows, _now_ms(), self.size, dict(self.partition))
+
+
+class FileIndex:
+    """The files of a table in the order of the tape, found by what they hold.
+
+    Attributes
+    ----------
+    files
+        All of them.
+    """
+
+    def __init__(self, files: Sequence[LakeFile]) -> None:
+        self.files = sorted(files, key=_place)
+        names = self.files[0].least.keys() if self.files else ()
+        self._bounds = {
+            name: tuple(np.array([bounds[name] for bounds in both], dtype=np.int64) for both in self._both())
+            for name in names
+        }
+
+    def _both(self) -> tuple[list[Mapping[str, int]], list[Mapping[str, int]]]:
+        return [file.least for file in self.files], [file.greatest for file in self.files]
+
+    def find(self, wanted: Mapping[str, Range]) -> list[LakeFile]:
+        """Return the files that may hold rows in all of some ranges, in the order of the tape."""
+        keep = np.ones(len(self.files), dtype=np.bool_)
+        for name, (least, greatest) in wanted.items():
+            if name in self._bounds:
+                lows, highs = self._bounds[name]
+                keep &= (highs >= least) & (lows <= greatest)
+        return [self.files[place] for place in np.flatnonzero(keep).tolist()]
+
+    def after(self, file: LakeFile) -> LakeFile | None:
+        """Return the file that comes after one on the tape; None if it is the last."""
+        place = self.files.index(file) + 1
+        return self.files[place] if place < len(self.files) else None
+
+
+def _place(file: LakeFile) -> tuple[int, int]:
+    return file.least.get("tape_epoch", 0), file.least.get("tape_sequence", 0)
 
 
 def write_file(
@@ -73,6 +123,10 @@ def write_file(
         Whether they are sorted by instrument and time.
     changes_rows
         Whether it brings rows that the table does not have.
+
+    Raises
+    ------
+    LakeError
     """
     partition = {} if date is None else {PARTITION: date}
     folder = "".join(f"{name}={value}/" for name, value in partition.items())
@@ -87,17 +141,14 @@ def write_file(
         **encodings(table.column_names),
     )
     content = data.getvalue()
-    path = f"{folder}{uuid.uuid4().hex}-{footer_hash(content.to_pybytes())}.parquet"
-    filesystem = location.filesystem()
-    if location.is_folder and folder:
-        filesystem.create_dir(folder, recursive=True)
-    with filesystem.open_output_stream(path) as file:
-        file.write(content)
-    location.sync(path)
+    form = _SORTED if is_sorted else ""
+    path = f"{folder}{form}{uuid.uuid4().hex}-{footer_hash(content)}.parquet"
+    with told(location):
+        location.write(path, content)
     return AddAction(path, content.size, partition, _now_ms(), changes_rows, _stats(table))
 
 
-def footer_hash(content: bytes) -> str:
+def footer_hash(content: pa.Buffer) -> str:
     """Return the hash of a Parquet file's footer, of which Parquet itself has none: it ends the file's name.
 
     Parameters
@@ -105,8 +156,9 @@ def footer_hash(content: bytes) -> str:
     content
         The file, or its end, from the footer on or before.
     """
-    size = int.from_bytes(content[-8:-4], "little") + 8
-    return xxhash.xxh3_64_hexdigest(content[-size:])
+    end = content.slice(max(0, content.size - 8)).to_pybytes()
+    size = int.from_bytes(end[:4], "little") + 8
+    return xxhash.xxh3_64_hexdigest(content.slice(max(0, content.size - size)))
 
 
 def _stats(table: pa.Table) -> str:

@@ -22,6 +22,8 @@ TABLES: Final = {Kind.QUOTE: "quotes", Kind.TRADE: "trades"}
 """The table of each kind."""
 
 ENTRIES: Final = "entries"
+GAPS: Final = "gaps"
+INSTRUMENTS: Final = "instruments"
 PARTITION: Final = "date"
 """The partition of rows: the day of `ts_event`, UTC."""
 
@@ -33,9 +35,11 @@ _PLACE: Final = (pa.field(_EPOCH, pa.int64()), pa.field(_SEQUENCE, pa.int64()), 
 _RECV_DELAY: Final = "recv_delay_ns"
 _STORED: Final = {"ts_recv": _RECV_DELAY}
 _REPEATING: Final = frozenset(
-    {"bid_size", "ask_size", "size", "verdicts", "side", "action", _EPOCH, "producer", "gaps"}
+    {"bid_size", "ask_size", "size", "verdicts", "side", "action", _EPOCH, "producer", "gaps", "cause", "state"}
 )
 """Columns in which few values come again and again."""
+
+_TEXT: Final = frozenset({"symbol", "negative_prices", "description"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +87,36 @@ SCHEMAS: Final = {
             pa.field("rows", pa.int32()),
             pa.field("gaps", pa.binary()),
         ]
-    )
+    ),
+    GAPS: pa.schema(
+        [
+            *_PLACE[:2],
+            pa.field("producer", pa.string()),
+            pa.field("cause", pa.string()),
+            pa.field("state", pa.string()),
+            pa.field("first_sequence", pa.int64()),
+            pa.field("last_sequence", pa.int64()),
+            pa.field("open_time_ns", pa.int64()),
+            pa.field("close_time_ns", pa.int64()),
+        ]
+    ),
+    INSTRUMENTS: pa.schema(
+        [
+            pa.field("instrument_id", pa.int32()),
+            pa.field("symbol", pa.string()),
+            pa.field("tick_size_nanos", pa.int64()),
+            pa.field("negative_prices", pa.bool_()),
+            pa.field("description", pa.string()),
+        ]
+    ),
 }
 """What each table's files hold; the partition is in the paths."""
 
 
 def encodings(names: Sequence[str]) -> dict[str, Any]:
     """Return how a file's columns are encoded, as options of `pyarrow.parquet.write_table`."""
-    numbers = {name: "DELTA_BINARY_PACKED" for name in names if name not in _REPEATING}
-    return {"use_dictionary": [name for name in names if name in _REPEATING], "column_encoding": numbers}
+    numbers = {name: "DELTA_BINARY_PACKED" for name in names if name not in _REPEATING | _TEXT}
+    return {"use_dictionary": [name for name in names if name in _REPEATING | _TEXT], "column_encoding": numbers}
 
 
 def to_table(placed: Placed) -> pa.Table:
@@ -100,7 +125,7 @@ def to_table(placed: Placed) -> pa.Table:
     arrays: list[pa.Array[Any]] = []
     for column in COLUMNS[batch.kind]:
         values = batch[column.name]
-        absent = values == column.absent if column.absent == ABSENT and not column.required else None
+        absent = values == ABSENT if column.absent == ABSENT and column.name != "ts_event" else None
         if column.name in _STORED:
             values = values - batch["ts_event"]
         arrays.append(pa.array(_signed(values), mask=absent))
@@ -125,9 +150,10 @@ def from_table(kind: Kind, table: pa.Table, epoch: int) -> Placed:
     return Placed(batch, epoch, _numbers(table.column(_SEQUENCE), 0), _numbers(table.column(_ROW), 0))
 
 
-def stored_names(columns: Sequence[str]) -> list[str]:
-    """Return the columns of a table that some columns of a batch are made of, with the rows' places."""
-    wanted = {"instrument_id", "ts_event", *(_STORED.get(name, name) for name in columns)}
+def stored_names(kind: Kind, columns: Sequence[str] | None) -> list[str]:
+    """Return the columns of a table that some columns of a batch, or all, are made of, with the rows' places."""
+    chosen = [column.name for column in COLUMNS[kind]] if columns is None else columns
+    wanted = {"instrument_id", "ts_event", *(_STORED.get(name, name) for name in chosen)}
     return [*sorted(wanted), _SEQUENCE, _ROW]
 
 

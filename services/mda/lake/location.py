@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pyarrow as pa
 from deltalake.fs import DeltaStorageHandler
 from pyarrow import fs
+
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,19 @@ class Location:
             return fs.SubTreeFileSystem(self.uri, fs.LocalFileSystem())
         handler: Any = DeltaStorageHandler(self.uri, dict(self.options))
         return fs.PyFileSystem(handler)
+
+    def write(self, path: str, content: pa.Buffer) -> None:
+        """Write a new file in it, which then survives a loss of power."""
+        filesystem = self.filesystem()
+        folder = path.rpartition("/")[0]
+        if self.is_folder and folder:
+            filesystem.create_dir(folder, recursive=True)
+        # In pieces that fit the stream's buffer: a larger one is passed on as it is, which the store's stream
+        # does not take.
+        with filesystem.open_output_stream(path, buffer_size=2 * _PIECE) as file:
+            for start in range(0, content.size, _PIECE):
+                file.write(content.slice(start, min(_PIECE, content.size - start)))
+        self.sync(path)
 
     def sync(self, path: str) -> None:
         """See that a file of it, and its name, survive a loss of power. Object stores see to that themselves."""

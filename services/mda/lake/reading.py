@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mda.lake.files import LakeFile, footer_hash
+from mda.lake.errors import LakeError
+from mda.lake.files import LakeFile, Range, footer_hash
 from mda.lake.location import Location
-from mda.lake.table import LakeError
 
 _MOST_FOOTERS: Final = 2_048
 _HASH_DIGITS: Final = 16
 _GROUP_BOUNDS: Final = ("instrument_id", "ts_event", "tape_sequence")
-Range = tuple[int, int]
-"""The least and the greatest value that are wanted, both included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ def _check_footer(source: pa.NativeFile, file: LakeFile) -> None:
     source.seek(max(0, end - 8))
     size = int.from_bytes(source.read(4), "little") + 8
     source.seek(max(0, end - size))
-    if footer_hash(source.read()) != written:
+    if footer_hash(source.read_buffer()) != written:
         raise pa.ArrowInvalid("its footer is not what was written")
     source.seek(0)
 
@@ -135,11 +133,3 @@ def _groups(footer: _Footer, wanted: Mapping[str, Range]) -> list[int]:
             lows, highs = footer.bounds[name]
             keep &= (highs >= least) & (lows <= greatest)
     return np.flatnonzero(keep).tolist()
-
-
-def may_hold(file: LakeFile, wanted: Mapping[str, Range]) -> bool:
-    """Return whether a file may hold rows in all of some ranges."""
-    return all(
-        name not in file.least or (file.greatest[name] >= least and file.least[name] <= greatest)
-        for name, (least, greatest) in wanted.items()
-    )

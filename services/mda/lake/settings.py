@@ -26,5 +26,5 @@ class LakeSettings(BaseSettings):
         return Location(self.uri, (_PATIENCE | given) if "://" in self.uri else given)
 
 
-_PATIENCE = {"timeout": "10s", "connect_timeout": "2s", "max_retries": "3", "retry_timeout": "20s"}
+_PATIENCE = {"timeout": "5s", "connect_timeout": "2s", "max_retries": "1", "retry_timeout": "10s"}
 """An object store that does not answer is an error within half a minute, unless it is told otherwise."""

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from mda.lake.files import BOUNDED, LakeFile, files_of
-from mda.lake.layout import ENTRIES, PARTITION, SCHEMAS
+from mda.lake.errors import ConflictError, LakeError, told
+from mda.lake.files import BOUNDED, FileIndex, LakeFile, files_of
+from mda.lake.layout import PARTITION, SCHEMAS, TABLES
 from mda.lake.location import Location
 
 _REWRITES: Final = "rewrites"
 """The one transaction of all who write files anew: two who replace the same files would double their rows."""
 
+_CONTENT: Final = "content"
 _RETRIES: Final = 20
 _CONFIGURATION: Final = {
     "delta.checkpointInterval": "20",
     "delta.logRetentionDuration": "interval 7 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
-
-
-class LakeError(Exception):
-    """The lake does not answer, or a table of it cannot be read; the message says what to do."""
-
-
-class ConflictError(Exception):
-    """Somebody else has committed what this commit relied upon. Nothing was changed: look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +38,18 @@ class Snapshot:
         Where the table is.
     version
         The version.
-    files
+    index
         Its files.
     """
 
     location: Location
     version: int
-    files: Sequence[LakeFile]
+    index: FileIndex
+
+    @property
+    def files(self) -> Sequence[LakeFile]:
+        """Its files, in the order of the tape."""
+        return self.index.files
 
     @property
     def rows(self) -> int:
@@ -78,30 +76,38 @@ class LakeTable:
     def __init__(self, location: Location, name: str) -> None:
         self.location = location.child(name)
         self._schema: pa.Schema = SCHEMAS[name]
-        self._partition = [] if name == ENTRIES else [PARTITION]
+        self._partition = [PARTITION] if name in TABLES.values() else []
         self._table: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
 
     def create(self) -> None:
-        """Make the table, if it is not there.
+        """Make the table, if it is not there, or add the columns that it lacks: old files stay as they are.
 
         Raises
         ------
         LakeError
         """
-        with _told(self.location):
-            schema = self._schema
-            for name in self._partition:
-                schema = schema.append(pa.field(name, pa.date32()))
-            bounded = [name for name in BOUNDED if name in schema.names]
-            DeltaTable.create(
+        bounded = [name for name in BOUNDED if name in self._schema.names]
+        with told(self.location):
+            table = DeltaTable.create(
                 self.location.uri,
-                schema,
+                self._whole_schema,
                 mode="ignore",
                 partition_by=self._partition,
                 configuration=_CONFIGURATION | {"delta.dataSkippingStatsColumns": ",".join(bounded)},
                 storage_options=dict(self.location.options),
             )
+            known = {field.name for field in table.schema().fields}
+            missing = [field for field in Schema.from_arrow(self._whole_schema).fields if field.name not in known]
+            if missing:
+                table.alter.add_columns(missing)
+
+    @property
+    def _whole_schema(self) -> pa.Schema:
+        schema = self._schema
+        for name in self._partition:
+            schema = schema.append(pa.field(name, pa.date32()))
+        return schema
 
     def exists(self) -> bool:
         """Return whether the table is there.
@@ -110,7 +116,7 @@ class LakeTable:
         ------
         LakeError
         """
-        with _told(self.location):
+        with told(self.location):
             return DeltaTable.is_deltatable(self.location.uri, dict(self.location.options))
 
     def refresh(self) -> None:
@@ -120,20 +126,21 @@ class LakeTable:
         ------
         LakeError
         """
-        with _told(self.location):
+        with told(self.location):
             self._opened.update_incremental()
 
     def offset(self, epoch: int) -> int:
         """Return the sequence number up to which the rows of a tape are there, as of the last `refresh`."""
-        return self._opened.transaction_version(_tape(epoch)) or 0
+        with told(self.location):
+            return self._opened.transaction_version(_tape(epoch)) or 0
 
     def snapshot(self) -> Snapshot:
         """Return the table as of the last `refresh`."""
         table = self._opened
         if self._snapshot is None or self._snapshot.version != table.version():
-            with _told(self.location):
+            with told(self.location):
                 actions = pa.table(table.get_add_actions(flatten=True))
-            self._snapshot = Snapshot(self.location, table.version(), files_of(actions))
+            self._snapshot = Snapshot(self.location, table.version(), FileIndex(files_of(actions)))
         return self._snapshot
 
     def append(self, added: Sequence[AddAction], epoch: int, sequence: int) -> None:
@@ -156,9 +163,28 @@ class LakeTable:
             If somebody else has done so since the last `refresh`.
         LakeError
         """
-        number = (self._opened.transaction_version(_REWRITES) or 0) + 1
+        with told(self.location):
+            number = (self._opened.transaction_version(_REWRITES) or 0) + 1
         removals = [file.remove(changes_rows=changes_rows) for file in removed]
         self._commit([*added, *removals], Transaction(_REWRITES, number))
+
+    @property
+    def number(self) -> int:
+        """The number of what `put` put there, as of the last `refresh`; 0 where nothing is."""
+        with told(self.location):
+            return self._opened.transaction_version(_CONTENT) or 0
+
+    def put(self, added: Sequence[AddAction], number: int) -> None:
+        """Commit files in place of all that is there, with a number.
+
+        Raises
+        ------
+        ConflictError
+            If somebody else has done so since the last `refresh`.
+        LakeError
+        """
+        removals = [file.remove(changes_rows=True) for file in self.snapshot().files]
+        self._commit([*added, *removals], Transaction(_CONTENT, number))
 
     def vacuum(self, keep_hours: int) -> list[str]:
         """Delete files that no version of the last hours has; return their paths.
@@ -167,7 +193,7 @@ class LakeTable:
         ------
         LakeError
         """
-        with _told(self.location):
+        with told(self.location):
             return self._opened.vacuum(keep_hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def damaged(self, problem: str) -> LakeError:
@@ -177,20 +203,17 @@ class LakeTable:
     @property
     def _opened(self) -> DeltaTable:
         if self._table is None:
-            with _told(self.location):
+            with told(self.location):
                 self._table = DeltaTable(self.location.uri, storage_options=dict(self.location.options))
         return self._table
 
     def _commit(self, actions: Sequence[AddAction | RemoveAction], transaction: Transaction) -> None:
         table = self._opened
-        schema = self._schema
-        for name in self._partition:
-            schema = schema.append(pa.field(name, pa.date32()))
         properties = CommitProperties(app_transactions=[transaction], max_commit_retries=_RETRIES)
-        with _told(self.location):
+        with told(self.location):
             try:
                 table.create_write_transaction(
-                    list(actions), "append", schema, self._partition, commit_properties=properties
+                    list(actions), "append", self._whole_schema, self._partition, commit_properties=properties
                 )
             except CommitFailedError as error:
                 raise ConflictError(str(error)) from error
@@ -200,14 +223,3 @@ class LakeTable:
 
 def _tape(epoch: int) -> str:
     return f"tape:{epoch}"
-
-
-@contextmanager
-def _told(location: Location) -> Generator[None]:
-    """Turn failures of the lake into `LakeError`."""
-    try:
-        yield
-    except TableNotFoundError as error:
-        raise LakeError(f"There is no table at {location.uri}.") from error
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        raise LakeError(f"The table at {location.uri} cannot be used: {error}") from error

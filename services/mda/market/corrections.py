@@ -88,19 +88,22 @@ class Corrections:
 
     def apply(self, batch: Batch) -> Batch:
         """Return rows as they stand: cancelled trades left out, corrected ones changed; the batch itself if none is."""
-        if not self._known or batch.kind is not Kind.TRADE:
-            return batch
-        found = self._find(batch)
-        if not found:
-            return batch
-        columns = dict(batch.columns) | {name: np.array(batch[name]) for name in _REPLACED}
+        changed, stays = self.stand(batch)
+        return batch if changed is batch else changed.take(stays)
+
+    def stand(self, batch: Batch) -> tuple[Batch, Mask]:
+        """Return rows with corrected ones changed, and which of them were not cancelled."""
         stays = np.ones(batch.rows, dtype=np.bool_)
+        found = self._find(batch) if self._known and batch.kind is Kind.TRADE else []
+        if not found:
+            return batch, stays
+        columns = dict(batch.columns) | {name: np.array(batch[name]) for name in _REPLACED}
         for row, change in found:
             values = dict(zip(_KEPT, change, strict=True))
             stays[row] = values["action"] != CANCEL
             for name in _REPLACED:
                 columns[name][row] = values[name]
-        return Batch(batch.kind, batch.rows, columns).take(stays)
+        return Batch(batch.kind, batch.rows, columns), stays
 
     def apply_to(self, batches: Iterable[Batch]) -> list[Batch]:
         """Return rows of several batches as they stand; batches without any are left out."""

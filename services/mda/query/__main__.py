@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from marketdata.query.v1 import query_service_pb2
+from mda.lake.settings import LakeSettings
+from mda.query.history.source import Workers
 from mda.query.hubs import Hubs
 from mda.query.servicer import QueryServicer
 from mda.query.settings import QuerySettings
@@ -18,7 +20,7 @@ from mda.runtime.tasks import background_tasks
 from mda.tape.connection import connect
 
 _SERVICE = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
-_STREAMS = frozenset({"StreamQuotes", "StreamTrades", "Subscribe"})
+_STREAMS = frozenset({"Scan", "StreamQuotes", "StreamTrades", "Subscribe"})
 
 
 @asynccontextmanager
@@ -27,10 +29,16 @@ async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGene
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     async with connect(settings.nats_url, token, "mda-query") as client, background_tasks() as tasks:
         own = QuerySettings()
-        hubs = Hubs(client, own.ring_bytes, tasks, own.cursor_key.get_secret_value().encode())
+        hubs = Hubs(
+            client, own.ring_bytes, tasks, own.cursor_key.get_secret_value().encode(), LakeSettings().location()
+        )
         tasks.create_task(hubs.discover())
-        servicer = QueryServicer(hubs, draining)
-        yield [Endpoint(_SERVICE, servicer, raw_responses=_STREAMS)]
+        workers = Workers()
+        servicer = QueryServicer(hubs, draining, workers)
+        try:
+            yield [Endpoint(_SERVICE, servicer, raw_responses=_STREAMS)]
+        finally:
+            workers.close()
 
 
 def main() -> None:

@@ -7,7 +7,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from marketdata.v1.gap_pb2 import Gap
+from mda.market import bars
 from mda.market.pages import decode_page, encode_page
 
 _MOST: Final = 10_000
@@ -76,6 +79,12 @@ class Gaps:
     def open_count(self) -> int:
         """How many gaps are open."""
         return len(self._open)
+
+    def times(self) -> bars.Gaps:
+        """Return when rows went missing that are missing still, for all instruments: the moment of each gap."""
+        opened = [found.gap.open_time.ToNanoseconds() for found in self._open.values()]
+        times = np.array(opened, dtype=np.int64)
+        return bars.Gaps(np.zeros(len(times), dtype=np.uint32), times, times + 1)
 
     def page(self, *, open_only: bool, page_size: int, page_token: str) -> tuple[list[Gap], str]:
         """Return a page of gaps, newest first, and the token of the next; empty on the last one.

@@ -13,28 +13,26 @@ import structlog
 from nats.aio.client import Client
 from opentelemetry import propagate, trace
 
-from marketdata.codec import field_tag, varint
 from marketdata.columns import Batch, Kind
-from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.gap_pb2 import Gap
+from mda.lake.location import Location
 from mda.market.corrections import Corrections
-from mda.market.cursor import Cursor, decode_cursor
-from mda.market.errors import MarketDataError, invalid_field, unknown_dataset
+from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
-from mda.query.gaps import Gaps
 from mda.query.latest import LatestRows, latest_standing, split
 from mda.query.notices import tell_gaps
-from mda.query.ring import ReadEntry, Ring, read_entry
+from mda.query.past import FileCache
+from mda.query.ring import ReadEntry, read_entry
+from mda.query.tiers import Tiers
 from mda.runtime.telemetry import BYTES, LAG, OPEN_GAPS, ROWS
 from mda.tape.checkpoint import Checkpoint, Checkpoints
 from mda.tape.damage import Inspector, lost_entries
 from mda.tape.payload import decode_payload
-from mda.tape.tape import InstrumentLog, StoredEntry, Tape, TapeBounds
+from mda.tape.tape import InstrumentLog, StoredEntry, TapeBounds
 
 _CHECKPOINT_S: Final = 10.0
 _TICK_S: Final = 0.5
-_CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stream's response
 _READY_S: Final = 8.0
 _RETRY_S: Final = 0.2
 _WATCH_S: Final = 2.0
@@ -63,50 +61,57 @@ class Reader(Protocol):
         ...
 
 
-class Hub:
-    """What one replica knows of one dataset.
+class Hub(Tiers):
+    """What one replica knows of one dataset: its entries, and what follows from them.
+
+    Parameters
+    ----------
+    client
+        The connection to NATS.
+    dataset
+        The dataset.
+    ring_bytes
+        How many bytes of payload the ring holds.
+    cursor_key
+        What cursors are sealed with.
+    lake
+        Where the lake is; None where there is none.
+    cache
+        Where files of the lake are kept.
 
     Attributes
     ----------
-    dataset
-        Its name.
     directory
         Its instruments.
     latest
         The latest rows, by kind, as of `head`.
-    head
-        The sequence number of the newest entry that was taken in.
     corrections
         The cancels and corrections of trades that are known.
-    gaps
-        The gaps that were noticed.
     newest
         The entry at `head`, once one was taken in.
-    epoch
-        The tape's epoch.
     """
 
-    def __init__(self, client: Client, dataset: str, ring_bytes: int, cursor_key: bytes = b"") -> None:
-        self.dataset = dataset
-        self._cursor_key = cursor_key
+    def __init__(
+        self,
+        client: Client,
+        dataset: str,
+        ring_bytes: int,
+        cursor_key: bytes = b"",
+        lake: Location | None = None,
+        cache: FileCache | None = None,
+    ) -> None:
+        super().__init__(client, dataset, ring_bytes, cursor_key, lake, cache)
         self.directory = Directory()
         self.latest = {kind: LatestRows(kind) for kind in Kind}
-        self.head = 0
         self.newest: ReadEntry | None = None
-        self.epoch = 0
-        self._tape = Tape(client, dataset)
         self._instruments = InstrumentLog(client, dataset)
         self._checkpoints = Checkpoints(client, dataset)
-        self._ring_bytes = ring_bytes
-        self._ring = Ring(ring_bytes)
         self._inspector = Inspector(0)
-        self.gaps = Gaps()
         self.corrections = Corrections()
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
         self._goal = 0  # where the tape ended when the hub opened
-        self._tail = (-1, b"")
         self._sent_bytes = 0
         self._sent_rows = 0
 
@@ -131,13 +136,28 @@ class Hub:
         for batch in checkpoint.corrections:
             self.corrections.add(batch)
         self.gaps.restore(checkpoint.sequence, checkpoint.gaps)
-        self.epoch = bounds.epoch
+        self._begin(bounds.epoch)
+        await self._take_past(checkpoint.sequence, bounds.first - 1)
         self.head = max(checkpoint.sequence, bounds.first - 1)
         self._checkpointed = self.head
         self._inspector = Inspector(self.head)
         self._goal = bounds.last
         if self.head >= self._goal:
             self._ready.set()
+
+    async def _take_past(self, after: int, until: int) -> None:
+        """Take what the tape has dropped since the checkpoint, as far as the lake has it."""
+        while self._past is not None and after < until:
+            try:
+                entries = await self._past.after(after, until)
+            except MarketDataError as error:
+                _LOG.warning("opened without the lake", dataset=self.dataset, problem=error.message)
+                return
+            if not entries:
+                return
+            for entry in entries:
+                self._learn(entry)
+            after = entries[-1].sequence
 
     async def ready(self) -> None:
         """Wait until the tape has been read to where it ended when the hub opened."""
@@ -185,8 +205,8 @@ class Hub:
     def _go_back(self, bounds: TapeBounds) -> None:
         """Go on from where the tape ends now, or from the beginning of one that was made anew."""
         last = bounds.last if bounds.epoch == self.epoch else bounds.first - 1
-        self.epoch, self.head, self.newest = bounds.epoch, last, None
-        self._ring = Ring(self._ring_bytes)
+        self._begin(bounds.epoch)
+        self.head, self.newest = last, None
         self._inspector = Inspector(last)
         self.gaps.go_back(last)
         gap = lost_entries(time.time_ns())
@@ -226,104 +246,6 @@ class Hub:
     def remove(self, reader: Reader) -> None:
         """Wake a reader no more."""
         self._readers.discard(reader)
-
-    def in_ring(self, sequence: int, limit: int) -> Sequence[ReadEntry] | None:
-        """Return up to `limit` entries after a place; None if they are not in the ring."""
-        return () if sequence >= self.head else self._ring.after(sequence, limit)
-
-    async def entries_after(self, sequence: int, limit: int) -> Sequence[ReadEntry]:
-        """Return up to `limit` entries after a place, from the ring, or else from the tape.
-
-        Raises
-        ------
-        MarketDataError
-            CURSOR_OUT_OF_RANGE if the next one is on the tape no more.
-        """
-        entries = self.in_ring(sequence, limit)
-        if entries is not None:
-            return entries
-        stored = await self._tape.read(sequence, max_records=limit)
-        if stored and stored[0].sequence != sequence + 1:
-            first = (await self._bounds()).first
-            if first > sequence + 1:
-                raise self._gone(first - 1)
-        # No further than `head`: the directory and the latest rows are of there.
-        inspector = Inspector(sequence)
-        return [self._read(entry, inspector) for entry in stored if entry.sequence <= self.head]
-
-    async def place(self, token: str, field: str) -> int:
-        """Return the sequence number that a cursor stands for.
-
-        Raises
-        ------
-        MarketDataError
-            INVALID_CURSOR; CURSOR_OUT_OF_RANGE if it is of a tape that was made anew,
-            or the tape does not hold the place, or holds another entry there.
-        """
-        cursor = decode_cursor(token, self.dataset, field, self._cursor_key)
-        bounds = await self._bounds()
-        if cursor.epoch != bounds.epoch or not bounds.first - 1 <= cursor.sequence <= bounds.last:
-            raise self._gone(bounds.first - 1, field)
-        if cursor.mark and cursor.sequence >= bounds.first:
-            mark = self._mark(cursor.sequence)
-            if not mark and (stored := await self._tape.at(cursor.sequence)) is not None:
-                mark = stored.mark
-            if mark not in {0, cursor.mark}:  # 0: an entry that is damaged now, and was not
-                raise self._gone(bounds.first - 1, field)
-        return cursor.sequence
-
-    async def place_at(self, time_ns: int, field: str) -> int:
-        """Return the place before the first entry that the tape took at or after a time.
-
-        Raises
-        ------
-        MarketDataError
-            INVALID_FIELD if the time is in the future; CURSOR_OUT_OF_RANGE if entries of
-            then may be on the tape no more.
-        """
-        if time_ns > time.time_ns():
-            raise invalid_field(field, "past", f"{field}: is in the future. Start from now.")
-        bounds = await self._bounds()
-        found = await self._tape.first_since(time_ns)
-        if found is None:
-            return bounds.last
-        if found.sequence <= bounds.first and bounds.first > 1:
-            raise self._gone(bounds.first - 1, field)
-        return found.sequence - 1
-
-    async def earliest(self) -> int:
-        """Return the place before the oldest entry of the tape.
-
-        Raises
-        ------
-        MarketDataError
-            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
-        """
-        return (await self._bounds()).first - 1
-
-    def cursor(self, sequence: int) -> str:
-        """Return the token for the place after an entry."""
-        return self._token(sequence, self._mark(sequence))
-
-    def tail(self, entry: ReadEntry) -> bytes:
-        """Return the cursor after an entry as field 2 of a message. Readers ask for few places, many times."""
-        if self._tail[0] != entry.sequence:
-            token = self._token(entry.sequence, entry.mark).encode()
-            self._tail = (entry.sequence, _CURSOR_TAG + varint(len(token)) + token)
-        return self._tail[1]
-
-    def _token(self, sequence: int, mark: int) -> str:
-        return Cursor(self.epoch, sequence, mark).encode(self.dataset, self._cursor_key)
-
-    def _mark(self, sequence: int) -> int:
-        """Return the mark of an entry; 0 where it is not in the ring."""
-        entries = self._ring.after(sequence - 1, 1)
-        return entries[0].mark if entries else 0
-
-    def _read(self, stored: StoredEntry, inspector: Inspector) -> ReadEntry:
-        """Return an entry of the tape with the damage that it shows: to us when it came, or else now."""
-        damage = inspector.inspect(stored)
-        return read_entry(stored, self.gaps.damage_at(stored.sequence) or damage)
 
     def latest_rows(self, kind: Kind, ids: Sequence[int] | None, *, corrected: bool = False) -> Batch | None:
         """Return the latest rows of some instruments, in their order, or of all, by id.
@@ -366,13 +288,16 @@ class Hub:
             span.set_attribute("mda.dataset", self.dataset)
             span.set_attribute("mda.tape_sequence", stored.sequence)
             entry = read_entry(stored, self._inspector.inspect(stored))
-            self._note(stored.sequence, entry.gaps)
-            for batch in entry.batches:
-                self.latest[batch.kind].update(batch)
-                self.corrections.add(batch)
+            self._learn(entry)
             self._ring.append(entry)
             self.newest = entry
             self.head = stored.sequence
+
+    def _learn(self, entry: ReadEntry) -> None:
+        self._note(entry.sequence, entry.gaps)
+        for batch in entry.batches:
+            self.latest[batch.kind].update(batch)
+            self.corrections.add(batch)
 
     def _note(self, sequence: int, gaps: Sequence[Gap]) -> None:
         self.gaps.add(sequence, gaps)
@@ -392,18 +317,3 @@ class Hub:
             _LOG.warning("no checkpoint", dataset=self.dataset, problem=error.message)
             return
         self._checkpointed = sequence
-
-    async def _bounds(self) -> TapeBounds:
-        bounds = await self._tape.bounds()
-        if bounds is None:
-            raise unknown_dataset(self.dataset)
-        return bounds
-
-    def _gone(self, earliest: int, field: str | None = None) -> MarketDataError:
-        return MarketDataError(
-            reasons.ERROR_REASON_CURSOR_OUT_OF_RANGE,
-            f"The tape of {self.dataset} does not hold that place. Go on from the cursor in `earliest`, "
-            "knowing that rows before it are missing, or start from now.",
-            field=field,
-            earliest=self.cursor(earliest),
-        )

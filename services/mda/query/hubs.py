@@ -8,8 +8,10 @@ from typing import Final
 
 from nats.aio.client import Client
 
+from mda.lake.location import Location
 from mda.market.errors import MarketDataError
 from mda.query.hub import Hub
+from mda.query.past import FileCache
 from mda.tape.tape import list_datasets
 
 _DISCOVER_S: Final = 2.0
@@ -28,10 +30,21 @@ class Hubs:
         Runs the hubs.
     cursor_key
         What cursors are sealed with.
+    lake
+        Where the lake is; None where there is none.
     """
 
-    def __init__(self, client: Client, ring_bytes: int, tasks: asyncio.TaskGroup, cursor_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        client: Client,
+        ring_bytes: int,
+        tasks: asyncio.TaskGroup,
+        cursor_key: bytes = b"",
+        lake: Location | None = None,
+    ) -> None:
         self._client = client
+        self._lake = lake
+        self._cache = FileCache()
         self._cursor_key = cursor_key
         self._ring_bytes = ring_bytes
         self._tasks = tasks
@@ -50,11 +63,21 @@ class Hubs:
         await hub.ready()
         return hub
 
+    async def names(self) -> list[str]:
+        """Return the datasets, in order of name.
+
+        Raises
+        ------
+        MarketDataError
+            TAPE_UNAVAILABLE.
+        """
+        return await list_datasets(self._client)
+
     async def _hub(self, dataset: str) -> Hub:
         async with self._lock:
             hub = self._open.get(dataset)
             if hub is None:
-                hub = Hub(self._client, dataset, self._ring_bytes, self._cursor_key)
+                hub = Hub(self._client, dataset, self._ring_bytes, self._cursor_key, self._lake, self._cache)
                 await hub.open()
                 self._open[dataset] = hub
                 self._tasks.create_task(hub.run())

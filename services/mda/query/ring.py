@@ -90,6 +90,11 @@ class ReadEntry:
         """How many rows it has."""
         return sum(batch.rows for batch in self.batches)
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something of it, or before it, is missing on the tape."""
+        return any(gap.cause == Gap.CAUSE_TAPE_DAMAGED for gap in self.gaps)
+
     def forget(self) -> None:
         """Drop all but the bytes: what was made of them is made again for the few who come late."""
         self._batches = None

@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from marketdata.columns import Batch, Kind
 from marketdata.query.v1.query_service_pb2 import StreamQuotesResponse, StreamTradesResponse, Watermark
 from marketdata.v1.gap_pb2 import Gap
+from marketdata.v1.quote_pb2 import Quote
+from marketdata.v1.trade_pb2 import Trade
 from mda.market.instruments import Directory
 from mda.market.rows import quotes_of_batch, trades_of_batch
 from mda.query.hub import Hub
@@ -29,6 +31,8 @@ class RowForm:
     ----------
     kind
         The kind.
+    row
+        The message of a row.
     response
         Makes the message of a stream.
     field
@@ -38,13 +42,14 @@ class RowForm:
     """
 
     kind: Kind
+    row: type[Message]
     response: Callable[..., Message]
     field: str
     rows_of: Callable[[Batch, Directory], Sequence[Any]]
 
 
-QUOTES: Final = RowForm(Kind.QUOTE, StreamQuotesResponse, "quotes", quotes_of_batch)
-TRADES: Final = RowForm(Kind.TRADE, StreamTradesResponse, "trades", trades_of_batch)
+QUOTES: Final = RowForm(Kind.QUOTE, Quote, StreamQuotesResponse, "quotes", quotes_of_batch)
+TRADES: Final = RowForm(Kind.TRADE, Trade, StreamTradesResponse, "trades", trades_of_batch)
 
 
 class RowStream(Stream):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
@@ -16,8 +17,19 @@ from marketdata.query.v1.query_service_pb2 import (
     GetLatestQuotesResponse,
     GetLatestTradesRequest,
     GetLatestTradesResponse,
+    GetQuotesAsOfRequest,
+    GetQuotesAsOfResponse,
+    ListBarsRequest,
+    ListBarsResponse,
+    ListDatasetsRequest,
+    ListDatasetsResponse,
     ListGapsRequest,
     ListGapsResponse,
+    ListQuotesRequest,
+    ListQuotesResponse,
+    ListTradesRequest,
+    ListTradesResponse,
+    ScanRequest,
     StreamQuotesRequest,
     StreamTradesRequest,
     SubscribeRequest,
@@ -25,21 +37,21 @@ from marketdata.query.v1.query_service_pb2 import (
 )
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.batch_pb2 import TradeView
-from mda.market.errors import MarketDataError, draining, invalid_field, unknown_symbol
+from mda.market.errors import MarketDataError, draining, invalid_field
 from mda.query.digest import tape_digest
-from mda.query.hub import Hub
+from mda.query.history.methods import HistoryMethods
+from mda.query.history.source import Workers
 from mda.query.hubs import Hubs
 from mda.query.opening import start_subscription
 from mda.query.row_stream import QUOTES, TRADES, RowForm, RowStream
 from mda.query.stream import Stream, serialize
 from mda.query.subscription import Subscription
-from mda.query.symbols import split_symbols, start_position
+from mda.query.symbols import find_ids, start_position
 from mda.runtime.errors import status_of
-from mda.runtime.identity import Lease, while_token_lives
+from mda.runtime.identity import Lease, current_principal, while_token_lives
 from mda.runtime.interceptors import check_request
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_LONGEST_SYMBOL: Final = 64
 _EXPIRY_NOTICE_S: Final = 60.0
 """A reader is told so many seconds before its token ends."""
 
@@ -53,11 +65,47 @@ class QueryServicer:
         The hubs of all datasets.
     draining
         Set when the service is about to stop.
+    workers
+        The threads of queries of the past.
     """
 
-    def __init__(self, hubs: Hubs, draining: asyncio.Event) -> None:
+    def __init__(self, hubs: Hubs, draining: asyncio.Event, workers: Workers) -> None:
         self._hubs = hubs
         self._draining = draining
+        self._history = HistoryMethods(hubs, workers)
+
+    async def ListDatasets(self, request: ListDatasetsRequest, context: Context) -> ListDatasetsResponse:
+        """List the datasets."""
+        return await self._history.list_datasets(current_principal().may_see)
+
+    async def ListQuotes(self, request: ListQuotesRequest, context: Context) -> ListQuotesResponse:
+        """List a page of quotes."""
+        return await self._history.list_quotes(request)
+
+    async def ListTrades(self, request: ListTradesRequest, context: Context) -> ListTradesResponse:
+        """List a page of trades."""
+        return await self._history.list_trades(request)
+
+    async def ListBars(self, request: ListBarsRequest, context: Context) -> ListBarsResponse:
+        """List a page of bars."""
+        return await self._history.list_bars(request)
+
+    async def GetQuotesAsOf(self, request: GetQuotesAsOfRequest, context: Context) -> GetQuotesAsOfResponse:
+        """Give each symbol's quote as of a time."""
+        return await self._history.quotes_as_of(request)
+
+    async def Scan(self, request: ScanRequest, context: Context) -> None:
+        """Scan all rows of a time."""
+        async with while_token_lives():
+            drain = asyncio.create_task(self._draining.wait())
+            try:
+                async with aclosing(self._history.scan(request)) as messages:
+                    async for data in messages:
+                        await context.write(data)
+                        if drain.done():
+                            raise draining()
+            finally:
+                drain.cancel()
 
     async def GetLatestQuotes(self, request: GetLatestQuotesRequest, context: Context) -> GetLatestQuotesResponse:
         """Give the latest quotes."""
@@ -71,7 +119,7 @@ class QueryServicer:
     async def GetDigest(self, request: GetDigestRequest, context: Context) -> GetDigestResponse:
         """Give the digest of a stretch of the tape."""
         hub = await self._hubs.get(request.dataset)
-        found = await tape_digest(hub, request, await _ids(hub, request.symbols))
+        found = await tape_digest(hub, request, await find_ids(hub, request.symbols))
         return GetDigestResponse(
             digest=found.digest.hex, rows=found.digest.rows, cursor=found.cursor, complete=found.complete
         )
@@ -116,7 +164,7 @@ class QueryServicer:
         self, request: GetLatestQuotesRequest | GetLatestTradesRequest, form: RowForm, *, corrected: bool
     ) -> Sequence[Any]:
         hub = await self._hubs.get(request.dataset)
-        latest = hub.latest_rows(form.kind, await _ids(hub, request.symbols), corrected=corrected)
+        latest = hub.latest_rows(form.kind, await find_ids(hub, request.symbols), corrected=corrected)
         return form.rows_of(latest, hub.directory) if latest is not None else []
 
     async def _stream_rows(
@@ -130,7 +178,7 @@ class QueryServicer:
         try:
             async with while_token_lives():
                 hub = await self._hubs.get(request.dataset)
-                ids = await _ids(hub, request.symbols)
+                ids = await find_ids(hub, request.symbols)
                 # What a browser says when it connects again: it knows better than the address.
                 resumed = _metadata(context, "last-event-id")
                 snapshot = request.snapshot and not resumed
@@ -157,26 +205,6 @@ class QueryServicer:
 def _metadata(context: Context, name: str) -> str:
     found = next((value for key, value in context.invocation_metadata() or () if key == name), "")
     return found if isinstance(found, str) else ""
-
-
-async def _ids(hub: Hub, items: Sequence[str]) -> list[int] | None:
-    """Return the ids of symbols in a unary request; None for all.
-
-    Raises
-    ------
-    MarketDataError
-        UNKNOWN_INSTRUMENT for the first that the dataset does not have.
-    """
-    symbols = split_symbols(items)
-    if not symbols:
-        return None
-    ids: list[int] = []
-    for position, found in enumerate(await hub.find_symbols(symbols)):
-        if found is None:
-            # What came may be long, and errors travel in headers.
-            raise unknown_symbol(hub.dataset, symbols[position][:_LONGEST_SYMBOL], f"symbols[{position}]")
-        ids.append(found)
-    return ids
 
 
 async def _read_start(requests: AsyncIterator[SubscribeRequest]) -> SubscribeRequest.Start:

@@ -211,6 +211,8 @@ class Log:
         MarketDataError
             TAPE_UNAVAILABLE: they may have been dropped.
         """
+        if sequence <= 1:
+            return  # without a place, JetStream drops everything
         with _of_the_contract(self.stream):
             await self._jetstream.purge_stream(self.stream, seq=sequence)
 

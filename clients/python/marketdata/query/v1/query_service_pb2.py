@@ -24,17 +24,20 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from marketdata.v1 import access_pb2 as marketdata_dot_v1_dot_access__pb2
+from marketdata.v1 import bar_pb2 as marketdata_dot_v1_dot_bar__pb2
 from marketdata.v1 import batch_pb2 as marketdata_dot_v1_dot_batch__pb2
 from marketdata.v1 import gap_pb2 as marketdata_dot_v1_dot_gap__pb2
 from marketdata.v1 import instrument_pb2 as marketdata_dot_v1_dot_instrument__pb2
 from marketdata.v1 import quote_pb2 as marketdata_dot_v1_dot_quote__pb2
 from marketdata.v1 import trade_pb2 as marketdata_dot_v1_dot_trade__pb2
+from marketdata.v1 import verdict_pb2 as marketdata_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'marketdata/query/v1/query_service.proto\x12\x13marketdata.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x17marketdata/v1/gap.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\x85\x01\n\x16GetLatestQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\"G\n\x17GetLatestQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\"\xbd\x01\n\x16GetLatestTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x36\n\x04view\x18\x03 \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"G\n\x17GetLatestTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\"\xc0\x01\n\x13StreamQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\"\xe8\x01\n\x14StreamQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12&\n\x04gaps\x18\x05 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\"\xf8\x01\n\x13StreamTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\x12\x36\n\x04view\x18\x05 \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"\xe8\x01\n\x14StreamTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12&\n\x04gaps\x18\x05 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\"\xa3\x07\n\x10SubscribeRequest\x12\x43\n\x05start\x18\x01 \x01(\x0b\x32+.marketdata.query.v1.SubscribeRequest.StartH\x00R\x05start\x12\x44\n\tsubscribe\x18\x02 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\tsubscribe\x12H\n\x0bunsubscribe\x18\x03 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\x0bunsubscribe\x12^\n\x0ereauthenticate\x18\x04 \x01(\x0b\x32\x34.marketdata.query.v1.SubscribeRequest.ReauthenticateH\x00R\x0ereauthenticate\x1a\x9a\x04\n\x05Start\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x12\n\x03now\x18\x02 \x01(\x08H\x00R\x03now\x12\x1c\n\x08snapshot\x18\x03 \x01(\x08H\x00R\x08snapshot\x12\"\n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x00R\x06\x63ursor\x12\x30\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\x04time\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12>\n\x07symbols\x18\x06 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionR\x07symbols\x12G\n\theartbeat\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01R\theartbeat\x12H\n\x08\x63onflate\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x02\x08<2\x05\x10\x80\xad\xe2\x04R\x08\x63onflate\x12\x36\n\x04view\x18\n \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x04\n\x02\x61t\x1a\x32\n\x0eReauthenticate\x12 \n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x05tokenB\t\n\x07message\"P\n\x0fSymbolSelection\x12+\n\x07symbols\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x90N\"\x06r\x04\x10\x01\x18@R\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\"\x9d\x04\n\x11SubscribeResponse\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x07\x62\x61tches\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12?\n\x06status\x18\x03 \x01(\x0b\x32\'.marketdata.query.v1.SubscriptionStatusR\x06status\x12;\n\x0binstruments\x18\x04 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12\x30\n\x08snapshot\x18\x05 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x08snapshot\x12<\n\twatermark\x18\x06 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12\x1a\n\x08\x64raining\x18\x07 \x01(\x08R\x08\x64raining\x12$\n\x03\x65nd\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12\x1f\n\x0b\x66olded_rows\x18\t \x01(\x04R\nfoldedRows\x12&\n\x04gaps\x18\n \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12G\n\x0etoken_expiring\x18\x0b \x01(\x0b\x32 .marketdata.query.v1.TokenExpiryR\rtokenExpiring\"J\n\x0bTokenExpiry\x12;\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x8e\x01\n\x12SubscriptionStatus\x12;\n\x07symbols\x18\x01 \x03(\x0b\x32!.marketdata.query.v1.SymbolStatusR\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\x12)\n\x10subscribed_count\x18\x03 \x01(\rR\x0fsubscribedCount\"\xf2\x01\n\x0cSymbolStatus\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12=\n\x05state\x18\x02 \x01(\x0e\x32\'.marketdata.query.v1.SymbolStatus.StateR\x05state\x12#\n\rinstrument_id\x18\x03 \x01(\rR\x0cinstrumentId\"f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_SUBSCRIBED\x10\x01\x12\x16\n\x12STATE_UNSUBSCRIBED\x10\x02\x12\x18\n\x14STATE_UNKNOWN_SYMBOL\x10\x03\"\xfc\x01\n\tWatermark\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12%\n\x0e\x64\x65livered_rows\x18\x02 \x01(\x04R\rdeliveredRows\x12#\n\rtape_sequence\x18\x03 \x01(\x04R\x0ctapeSequence\x12\x1f\n\x0blag_entries\x18\x04 \x01(\x04R\nlagEntries\x12%\n\x0e\x63onflated_rows\x18\x05 \x01(\x04R\rconflatedRows\x12+\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03lag\"\xfb\x01\n\x10GetDigestRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12\x1e\n\x05\x61\x66ter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x61\x66ter\x12\x1e\n\x05until\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05until\"s\n\x11GetDigestResponse\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x12\n\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x16\n\x06\x63ursor\x18\x03 \x01(\tR\x06\x63ursor\x12\x1a\n\x08\x63omplete\x18\x04 \x01(\x08R\x08\x63omplete\"\xbd\x01\n\x0fListGapsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x1b\n\topen_only\x18\x02 \x01(\x08R\x08openOnly\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"b\n\x10ListGapsResponse\x12&\n\x04gaps\x18\x01 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xd0\x08\n\x0cQueryService\x12\xab\x01\n\x0fGetLatestQuotes\x12+.marketdata.query.v1.GetLatestQuotesRequest\x1a,.marketdata.query.v1.GetLatestQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:latest\x12\xab\x01\n\x0fGetLatestTrades\x12+.marketdata.query.v1.GetLatestTradesRequest\x1a,.marketdata.query.v1.GetLatestTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:latest\x12\xa4\x01\n\x0cStreamQuotes\x12(.marketdata.query.v1.StreamQuotesRequest\x1a).marketdata.query.v1.StreamQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:stream0\x01\x12\xa4\x01\n\x0cStreamTrades\x12(.marketdata.query.v1.StreamTradesRequest\x1a).marketdata.query.v1.StreamTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:stream0\x01\x12\x92\x01\n\tGetDigest\x12%.marketdata.query.v1.GetDigestRequest\x1a&.marketdata.query.v1.GetDigestResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/digest\x12\x8d\x01\n\x08ListGaps\x12$.marketdata.query.v1.ListGapsRequest\x1a%.marketdata.query.v1.ListGapsResponse\"4\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/datasets/{dataset}/gaps\x12q\n\tSubscribe\x12%.marketdata.query.v1.SubscribeRequest\x1a&.marketdata.query.v1.SubscribeResponse\"\x11\xaa\xbb\x18\r\n\x0bquotes:read(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'marketdata/query/v1/query_service.proto\x12\x13marketdata.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1amarketdata/v1/access.proto\x1a\x17marketdata/v1/bar.proto\x1a\x19marketdata/v1/batch.proto\x1a\x17marketdata/v1/gap.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\x1a\x1bmarketdata/v1/verdict.proto\"\x85\x01\n\x16GetLatestQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\"G\n\x17GetLatestQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\"\xbd\x01\n\x16GetLatestTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x36\n\x04view\x18\x03 \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"G\n\x17GetLatestTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\"\xc0\x01\n\x13StreamQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\"\xe8\x01\n\x14StreamQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12&\n\x04gaps\x18\x05 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\"\xf8\x01\n\x13StreamTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x1a\n\x08snapshot\x18\x03 \x01(\x08R\x08snapshot\x12 \n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\x12\x36\n\x04view\x18\x05 \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"\xe8\x01\n\x14StreamTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12<\n\twatermark\x18\x03 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12&\n\x04gaps\x18\x05 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\"\xa3\x07\n\x10SubscribeRequest\x12\x43\n\x05start\x18\x01 \x01(\x0b\x32+.marketdata.query.v1.SubscribeRequest.StartH\x00R\x05start\x12\x44\n\tsubscribe\x18\x02 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\tsubscribe\x12H\n\x0bunsubscribe\x18\x03 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionH\x00R\x0bunsubscribe\x12^\n\x0ereauthenticate\x18\x04 \x01(\x0b\x32\x34.marketdata.query.v1.SubscribeRequest.ReauthenticateH\x00R\x0ereauthenticate\x1a\x9a\x04\n\x05Start\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x12\n\x03now\x18\x02 \x01(\x08H\x00R\x03now\x12\x1c\n\x08snapshot\x18\x03 \x01(\x08H\x00R\x08snapshot\x12\"\n\x06\x63ursor\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x00R\x06\x63ursor\x12\x30\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\x04time\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12>\n\x07symbols\x18\x06 \x01(\x0b\x32$.marketdata.query.v1.SymbolSelectionR\x07symbols\x12G\n\theartbeat\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01R\theartbeat\x12H\n\x08\x63onflate\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x02\x08<2\x05\x10\x80\xad\xe2\x04R\x08\x63onflate\x12\x36\n\x04view\x18\n \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x04\n\x02\x61t\x1a\x32\n\x0eReauthenticate\x12 \n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@R\x05tokenB\t\n\x07message\"P\n\x0fSymbolSelection\x12+\n\x07symbols\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x90N\"\x06r\x04\x10\x01\x18@R\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\"\x9d\x04\n\x11SubscribeResponse\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x07\x62\x61tches\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12?\n\x06status\x18\x03 \x01(\x0b\x32\'.marketdata.query.v1.SubscriptionStatusR\x06status\x12;\n\x0binstruments\x18\x04 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12\x30\n\x08snapshot\x18\x05 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x08snapshot\x12<\n\twatermark\x18\x06 \x01(\x0b\x32\x1e.marketdata.query.v1.WatermarkR\twatermark\x12\x1a\n\x08\x64raining\x18\x07 \x01(\x08R\x08\x64raining\x12$\n\x03\x65nd\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusR\x03\x65nd\x12\x1f\n\x0b\x66olded_rows\x18\t \x01(\x04R\nfoldedRows\x12&\n\x04gaps\x18\n \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12G\n\x0etoken_expiring\x18\x0b \x01(\x0b\x32 .marketdata.query.v1.TokenExpiryR\rtokenExpiring\"J\n\x0bTokenExpiry\x12;\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x8e\x01\n\x12SubscriptionStatus\x12;\n\x07symbols\x18\x01 \x03(\x0b\x32!.marketdata.query.v1.SymbolStatusR\x07symbols\x12\x10\n\x03\x61ll\x18\x02 \x01(\x08R\x03\x61ll\x12)\n\x10subscribed_count\x18\x03 \x01(\rR\x0fsubscribedCount\"\xf2\x01\n\x0cSymbolStatus\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12=\n\x05state\x18\x02 \x01(\x0e\x32\'.marketdata.query.v1.SymbolStatus.StateR\x05state\x12#\n\rinstrument_id\x18\x03 \x01(\rR\x0cinstrumentId\"f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_SUBSCRIBED\x10\x01\x12\x16\n\x12STATE_UNSUBSCRIBED\x10\x02\x12\x18\n\x14STATE_UNKNOWN_SYMBOL\x10\x03\"\xfc\x01\n\tWatermark\x12.\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12%\n\x0e\x64\x65livered_rows\x18\x02 \x01(\x04R\rdeliveredRows\x12#\n\rtape_sequence\x18\x03 \x01(\x04R\x0ctapeSequence\x12\x1f\n\x0blag_entries\x18\x04 \x01(\x04R\nlagEntries\x12%\n\x0e\x63onflated_rows\x18\x05 \x01(\x04R\rconflatedRows\x12+\n\x03lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03lag\"\xfb\x01\n\x10GetDigestRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12\x1e\n\x05\x61\x66ter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05\x61\x66ter\x12\x1e\n\x05until\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x05until\"s\n\x11GetDigestResponse\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x12\n\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x16\n\x06\x63ursor\x18\x03 \x01(\tR\x06\x63ursor\x12\x1a\n\x08\x63omplete\x18\x04 \x01(\x08R\x08\x63omplete\"\xbd\x01\n\x0fListGapsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x1b\n\topen_only\x18\x02 \x01(\x08R\x08openOnly\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"b\n\x10ListGapsResponse\x12&\n\x04gaps\x18\x01 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x15\n\x13ListDatasetsRequest\"P\n\x14ListDatasetsResponse\x12\x38\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x1c.marketdata.query.v1.DatasetR\x08\x64\x61tasets\"\xee\x02\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0binstruments\x18\x02 \x01(\rR\x0binstruments\x12<\n\x05kinds\x18\x03 \x03(\x0b\x32&.marketdata.query.v1.Dataset.KindRangeR\x05kinds\x12\x1a\n\x08\x65\x61rliest\x18\x04 \x01(\tR\x08\x65\x61rliest\x12\x16\n\x06latest\x18\x05 \x01(\tR\x06latest\x1a\xba\x01\n\tKindRange\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x13.marketdata.v1.KindR\x04kind\x12\x12\n\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"\xe5\x03\n\x11ListQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x38\n\x05start\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05start\x12,\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\'\n\tpage_size\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12\'\n\npage_token\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\x12R\n\x10without_verdicts\x18\x08 \x03(\x0e\x32\x16.marketdata.v1.VerdictB\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05\x82\x01\x02\x10\x01R\x0fwithoutVerdicts\x12\x32\n\x06\x66ields\x18\t \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\x06\x66ields\"j\n\x12ListQuotesResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x04\n\x11ListTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x38\n\x05start\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05start\x12,\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\'\n\tpage_size\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12\'\n\npage_token\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\x12R\n\x10without_verdicts\x18\x08 \x03(\x0e\x32\x16.marketdata.v1.VerdictB\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05\x82\x01\x02\x10\x01R\x0fwithoutVerdicts\x12\x32\n\x06\x66ields\x18\t \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\x06\x66ields\x12\x36\n\x04view\x18\n \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"j\n\x12ListTradesResponse\x12,\n\x06trades\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x04\n\x0fListBarsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x38\n\x05start\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05start\x12,\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\x12J\n\x08interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xbaH\x10\xc8\x01\x01\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x08interval\x12:\n\x06source\x18\x06 \x01(\x0e\x32\x18.marketdata.v1.BarSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06source\x12\x34\n\x04\x66ill\x18\x07 \x01(\x0e\x32\x16.marketdata.v1.BarFillB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04\x66ill\x12\x36\n\x07session\x18\x08 \x01(\x0b\x32\x1c.marketdata.query.v1.SessionR\x07session\x12\'\n\tpage_size\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12\'\n\npage_token\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"\xe3\x01\n\x07Session\x12$\n\ttime_zone\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x08timeZone\x12?\n\x05opens\x18\x02 \x01(\tB)\xbaH&r$2\"^(([01][0-9]|2[0-3]):[0-5][0-9])?$R\x05opens\x12\x41\n\x06\x63loses\x18\x03 \x01(\tB)\xbaH&r$2\"^(([01][0-9]|2[0-3]):[0-5][0-9])?$R\x06\x63loses\x12.\n\x08weekdays\x18\x04 \x03(\x05\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x07\x18\x01\"\x06\x1a\x04\x18\x07(\x01R\x08weekdays\"b\n\x10ListBarsResponse\x12&\n\x04\x62\x61rs\x18\x01 \x03(\x0b\x32\x12.marketdata.v1.BarR\x04\x62\x61rs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbb\x01\n\x14GetQuotesAsOfRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x36\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x04time\"E\n\x15GetQuotesAsOfResponse\x12,\n\x06quotes\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\"\xf0\x02\n\x0bScanRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12-\n\x07symbols\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\x07\"\x08r\x06\x10\x01\x18\x80\x80\x04R\x07symbols\x12\x30\n\x05start\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05start\x12,\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x13.marketdata.v1.KindB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01R\x05kinds\x12 \n\x06\x63ursor\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06\x63ursor\x12\x36\n\x04view\x18\x07 \x01(\x0e\x32\x18.marketdata.v1.TradeViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"V\n\x0cScanResponse\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x14.marketdata.v1.BatchR\x07\x62\x61tches\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor2\xa7\x0f\n\x0cQueryService\x12\xab\x01\n\x0fGetLatestQuotes\x12+.marketdata.query.v1.GetLatestQuotesRequest\x1a,.marketdata.query.v1.GetLatestQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:latest\x12\xab\x01\n\x0fGetLatestTrades\x12+.marketdata.query.v1.GetLatestTradesRequest\x1a,.marketdata.query.v1.GetLatestTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:latest\x12\xa4\x01\n\x0cStreamQuotes\x12(.marketdata.query.v1.StreamQuotesRequest\x1a).marketdata.query.v1.StreamQuotesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/quotes:stream0\x01\x12\xa4\x01\n\x0cStreamTrades\x12(.marketdata.query.v1.StreamTradesRequest\x1a).marketdata.query.v1.StreamTradesResponse\"=\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02&\x12$/v1/datasets/{dataset}/trades:stream0\x01\x12\x92\x01\n\tGetDigest\x12%.marketdata.query.v1.GetDigestRequest\x1a&.marketdata.query.v1.GetDigestResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/digest\x12\x8d\x01\n\x08ListGaps\x12$.marketdata.query.v1.ListGapsRequest\x1a%.marketdata.query.v1.ListGapsResponse\"4\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/datasets/{dataset}/gaps\x12\x8c\x01\n\x0cListDatasets\x12(.marketdata.query.v1.ListDatasetsRequest\x1a).marketdata.query.v1.ListDatasetsResponse\"\'\xaa\xbb\x18\x0f\n\x0bquotes:read\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12\x95\x01\n\nListQuotes\x12&.marketdata.query.v1.ListQuotesRequest\x1a\'.marketdata.query.v1.ListQuotesResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/quotes\x12\x95\x01\n\nListTrades\x12&.marketdata.query.v1.ListTradesRequest\x1a\'.marketdata.query.v1.ListTradesResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/trades\x12\x8d\x01\n\x08ListBars\x12$.marketdata.query.v1.ListBarsRequest\x1a%.marketdata.query.v1.ListBarsResponse\"4\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/datasets/{dataset}/bars\x12\xa3\x01\n\rGetQuotesAsOf\x12).marketdata.query.v1.GetQuotesAsOfRequest\x1a*.marketdata.query.v1.GetQuotesAsOfResponse\";\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02$\x12\"/v1/datasets/{dataset}/quotes:asOf\x12`\n\x04Scan\x12 .marketdata.query.v1.ScanRequest\x1a!.marketdata.query.v1.ScanResponse\"\x11\xaa\xbb\x18\r\n\x0bquotes:read0\x01\x12q\n\tSubscribe\x12%.marketdata.query.v1.SubscribeRequest\x1a&.marketdata.query.v1.SubscribeResponse\"\x11\xaa\xbb\x18\r\n\x0bquotes:read(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -97,6 +100,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTGAPSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\220N(\000'
   _globals['_LISTGAPSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTGAPSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['symbols']._loaded_options = None
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['symbols']._serialized_options = b'\272H\020\222\001\r\020\350\007\"\010r\006\020\001\030\200\200\004'
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['start']._loaded_options = None
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['start']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['without_verdicts']._loaded_options = None
+  _globals['_LISTQUOTESREQUEST'].fields_by_name['without_verdicts']._serialized_options = b'\272H\014\222\001\t\020\020\"\005\202\001\002\020\001'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['symbols']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['symbols']._serialized_options = b'\272H\020\222\001\r\020\350\007\"\010r\006\020\001\030\200\200\004'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['start']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['start']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['without_verdicts']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['without_verdicts']._serialized_options = b'\272H\014\222\001\t\020\020\"\005\202\001\002\020\001'
+  _globals['_LISTTRADESREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_LISTTRADESREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTBARSREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_LISTBARSREQUEST'].fields_by_name['symbols']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['symbols']._serialized_options = b'\272H\020\222\001\r\020\350\007\"\010r\006\020\001\030\200\200\004'
+  _globals['_LISTBARSREQUEST'].fields_by_name['start']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['start']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_LISTBARSREQUEST'].fields_by_name['interval']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['interval']._serialized_options = b'\272H\020\310\001\001\252\001\n\"\004\010\200\243\0052\002\010\001'
+  _globals['_LISTBARSREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['source']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTBARSREQUEST'].fields_by_name['fill']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['fill']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTBARSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_LISTBARSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTBARSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_SESSION'].fields_by_name['time_zone']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SESSION'].fields_by_name['opens']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['opens']._serialized_options = b'\272H&r$2\"^(([01][0-9]|2[0-3]):[0-5][0-9])?$'
+  _globals['_SESSION'].fields_by_name['closes']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['closes']._serialized_options = b'\272H&r$2\"^(([01][0-9]|2[0-3]):[0-5][0-9])?$'
+  _globals['_SESSION'].fields_by_name['weekdays']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['weekdays']._serialized_options = b'\272H\017\222\001\014\020\007\030\001\"\006\032\004\030\007(\001'
+  _globals['_GETQUOTESASOFREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_GETQUOTESASOFREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_GETQUOTESASOFREQUEST'].fields_by_name['symbols']._loaded_options = None
+  _globals['_GETQUOTESASOFREQUEST'].fields_by_name['symbols']._serialized_options = b'\272H\020\222\001\r\020\350\007\"\010r\006\020\001\030\200\200\004'
+  _globals['_GETQUOTESASOFREQUEST'].fields_by_name['time']._loaded_options = None
+  _globals['_GETQUOTESASOFREQUEST'].fields_by_name['time']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SCANREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_SCANREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\037r\0352\033^[A-Z0-9][A-Z0-9._-]{0,63}$'
+  _globals['_SCANREQUEST'].fields_by_name['symbols']._loaded_options = None
+  _globals['_SCANREQUEST'].fields_by_name['symbols']._serialized_options = b'\272H\020\222\001\r\020\350\007\"\010r\006\020\001\030\200\200\004'
+  _globals['_SCANREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_SCANREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\014\222\001\t\020\010\"\005\202\001\002\020\001'
+  _globals['_SCANREQUEST'].fields_by_name['cursor']._loaded_options = None
+  _globals['_SCANREQUEST'].fields_by_name['cursor']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_SCANREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_SCANREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_QUERYSERVICE'].methods_by_name['GetLatestQuotes']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['GetLatestQuotes']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002&\022$/v1/datasets/{dataset}/quotes:latest'
   _globals['_QUERYSERVICE'].methods_by_name['GetLatestTrades']._loaded_options = None
@@ -109,52 +178,94 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYSERVICE'].methods_by_name['GetDigest']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\037\022\035/v1/datasets/{dataset}/digest'
   _globals['_QUERYSERVICE'].methods_by_name['ListGaps']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['ListGaps']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\035\022\033/v1/datasets/{dataset}/gaps'
+  _globals['_QUERYSERVICE'].methods_by_name['ListDatasets']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['ListDatasets']._serialized_options = b'\252\273\030\017\n\013quotes:read\030\001\202\323\344\223\002\016\022\014/v1/datasets'
+  _globals['_QUERYSERVICE'].methods_by_name['ListQuotes']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['ListQuotes']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\037\022\035/v1/datasets/{dataset}/quotes'
+  _globals['_QUERYSERVICE'].methods_by_name['ListTrades']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['ListTrades']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\037\022\035/v1/datasets/{dataset}/trades'
+  _globals['_QUERYSERVICE'].methods_by_name['ListBars']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['ListBars']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002\035\022\033/v1/datasets/{dataset}/bars'
+  _globals['_QUERYSERVICE'].methods_by_name['GetQuotesAsOf']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['GetQuotesAsOf']._serialized_options = b'\252\273\030\r\n\013quotes:read\202\323\344\223\002$\022\"/v1/datasets/{dataset}/quotes:asOf'
+  _globals['_QUERYSERVICE'].methods_by_name['Scan']._loaded_options = None
+  _globals['_QUERYSERVICE'].methods_by_name['Scan']._serialized_options = b'\252\273\030\r\n\013quotes:read'
   _globals['_QUERYSERVICE'].methods_by_name['Subscribe']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['Subscribe']._serialized_options = b'\252\273\030\r\n\013quotes:read'
-  _globals['_GETLATESTQUOTESREQUEST']._serialized_start=351
-  _globals['_GETLATESTQUOTESREQUEST']._serialized_end=484
-  _globals['_GETLATESTQUOTESRESPONSE']._serialized_start=486
-  _globals['_GETLATESTQUOTESRESPONSE']._serialized_end=557
-  _globals['_GETLATESTTRADESREQUEST']._serialized_start=560
-  _globals['_GETLATESTTRADESREQUEST']._serialized_end=749
-  _globals['_GETLATESTTRADESRESPONSE']._serialized_start=751
-  _globals['_GETLATESTTRADESRESPONSE']._serialized_end=822
-  _globals['_STREAMQUOTESREQUEST']._serialized_start=825
-  _globals['_STREAMQUOTESREQUEST']._serialized_end=1017
-  _globals['_STREAMQUOTESRESPONSE']._serialized_start=1020
-  _globals['_STREAMQUOTESRESPONSE']._serialized_end=1252
-  _globals['_STREAMTRADESREQUEST']._serialized_start=1255
-  _globals['_STREAMTRADESREQUEST']._serialized_end=1503
-  _globals['_STREAMTRADESRESPONSE']._serialized_start=1506
-  _globals['_STREAMTRADESRESPONSE']._serialized_end=1738
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=1741
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=2672
-  _globals['_SUBSCRIBEREQUEST_START']._serialized_start=2071
-  _globals['_SUBSCRIBEREQUEST_START']._serialized_end=2609
-  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE']._serialized_start=2611
-  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE']._serialized_end=2661
-  _globals['_SYMBOLSELECTION']._serialized_start=2674
-  _globals['_SYMBOLSELECTION']._serialized_end=2754
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=2757
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=3298
-  _globals['_TOKENEXPIRY']._serialized_start=3300
-  _globals['_TOKENEXPIRY']._serialized_end=3374
-  _globals['_SUBSCRIPTIONSTATUS']._serialized_start=3377
-  _globals['_SUBSCRIPTIONSTATUS']._serialized_end=3519
-  _globals['_SYMBOLSTATUS']._serialized_start=3522
-  _globals['_SYMBOLSTATUS']._serialized_end=3764
-  _globals['_SYMBOLSTATUS_STATE']._serialized_start=3662
-  _globals['_SYMBOLSTATUS_STATE']._serialized_end=3764
-  _globals['_WATERMARK']._serialized_start=3767
-  _globals['_WATERMARK']._serialized_end=4019
-  _globals['_GETDIGESTREQUEST']._serialized_start=4022
-  _globals['_GETDIGESTREQUEST']._serialized_end=4273
-  _globals['_GETDIGESTRESPONSE']._serialized_start=4275
-  _globals['_GETDIGESTRESPONSE']._serialized_end=4390
-  _globals['_LISTGAPSREQUEST']._serialized_start=4393
-  _globals['_LISTGAPSREQUEST']._serialized_end=4582
-  _globals['_LISTGAPSRESPONSE']._serialized_start=4584
-  _globals['_LISTGAPSRESPONSE']._serialized_end=4682
-  _globals['_QUERYSERVICE']._serialized_start=4685
-  _globals['_QUERYSERVICE']._serialized_end=5789
+  _globals['_GETLATESTQUOTESREQUEST']._serialized_start=439
+  _globals['_GETLATESTQUOTESREQUEST']._serialized_end=572
+  _globals['_GETLATESTQUOTESRESPONSE']._serialized_start=574
+  _globals['_GETLATESTQUOTESRESPONSE']._serialized_end=645
+  _globals['_GETLATESTTRADESREQUEST']._serialized_start=648
+  _globals['_GETLATESTTRADESREQUEST']._serialized_end=837
+  _globals['_GETLATESTTRADESRESPONSE']._serialized_start=839
+  _globals['_GETLATESTTRADESRESPONSE']._serialized_end=910
+  _globals['_STREAMQUOTESREQUEST']._serialized_start=913
+  _globals['_STREAMQUOTESREQUEST']._serialized_end=1105
+  _globals['_STREAMQUOTESRESPONSE']._serialized_start=1108
+  _globals['_STREAMQUOTESRESPONSE']._serialized_end=1340
+  _globals['_STREAMTRADESREQUEST']._serialized_start=1343
+  _globals['_STREAMTRADESREQUEST']._serialized_end=1591
+  _globals['_STREAMTRADESRESPONSE']._serialized_start=1594
+  _globals['_STREAMTRADESRESPONSE']._serialized_end=1826
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1829
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=2760
+  _globals['_SUBSCRIBEREQUEST_START']._serialized_start=2159
+  _globals['_SUBSCRIBEREQUEST_START']._serialized_end=2697
+  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE']._serialized_start=2699
+  _globals['_SUBSCRIBEREQUEST_REAUTHENTICATE']._serialized_end=2749
+  _globals['_SYMBOLSELECTION']._serialized_start=2762
+  _globals['_SYMBOLSELECTION']._serialized_end=2842
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=2845
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=3386
+  _globals['_TOKENEXPIRY']._serialized_start=3388
+  _globals['_TOKENEXPIRY']._serialized_end=3462
+  _globals['_SUBSCRIPTIONSTATUS']._serialized_start=3465
+  _globals['_SUBSCRIPTIONSTATUS']._serialized_end=3607
+  _globals['_SYMBOLSTATUS']._serialized_start=3610
+  _globals['_SYMBOLSTATUS']._serialized_end=3852
+  _globals['_SYMBOLSTATUS_STATE']._serialized_start=3750
+  _globals['_SYMBOLSTATUS_STATE']._serialized_end=3852
+  _globals['_WATERMARK']._serialized_start=3855
+  _globals['_WATERMARK']._serialized_end=4107
+  _globals['_GETDIGESTREQUEST']._serialized_start=4110
+  _globals['_GETDIGESTREQUEST']._serialized_end=4361
+  _globals['_GETDIGESTRESPONSE']._serialized_start=4363
+  _globals['_GETDIGESTRESPONSE']._serialized_end=4478
+  _globals['_LISTGAPSREQUEST']._serialized_start=4481
+  _globals['_LISTGAPSREQUEST']._serialized_end=4670
+  _globals['_LISTGAPSRESPONSE']._serialized_start=4672
+  _globals['_LISTGAPSRESPONSE']._serialized_end=4770
+  _globals['_LISTDATASETSREQUEST']._serialized_start=4772
+  _globals['_LISTDATASETSREQUEST']._serialized_end=4793
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=4795
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=4875
+  _globals['_DATASET']._serialized_start=4878
+  _globals['_DATASET']._serialized_end=5244
+  _globals['_DATASET_KINDRANGE']._serialized_start=5058
+  _globals['_DATASET_KINDRANGE']._serialized_end=5244
+  _globals['_LISTQUOTESREQUEST']._serialized_start=5247
+  _globals['_LISTQUOTESREQUEST']._serialized_end=5732
+  _globals['_LISTQUOTESRESPONSE']._serialized_start=5734
+  _globals['_LISTQUOTESRESPONSE']._serialized_end=5840
+  _globals['_LISTTRADESREQUEST']._serialized_start=5843
+  _globals['_LISTTRADESREQUEST']._serialized_end=6384
+  _globals['_LISTTRADESRESPONSE']._serialized_start=6386
+  _globals['_LISTTRADESRESPONSE']._serialized_end=6492
+  _globals['_LISTBARSREQUEST']._serialized_start=6495
+  _globals['_LISTBARSREQUEST']._serialized_end=7053
+  _globals['_SESSION']._serialized_start=7056
+  _globals['_SESSION']._serialized_end=7283
+  _globals['_LISTBARSRESPONSE']._serialized_start=7285
+  _globals['_LISTBARSRESPONSE']._serialized_end=7383
+  _globals['_GETQUOTESASOFREQUEST']._serialized_start=7386
+  _globals['_GETQUOTESASOFREQUEST']._serialized_end=7573
+  _globals['_GETQUOTESASOFRESPONSE']._serialized_start=7575
+  _globals['_GETQUOTESASOFRESPONSE']._serialized_end=7644
+  _globals['_SCANREQUEST']._serialized_start=7647
+  _globals['_SCANREQUEST']._serialized_end=8015
+  _globals['_SCANRESPONSE']._serialized_start=8017
+  _globals['_SCANRESPONSE']._serialized_end=8103
+  _globals['_QUERYSERVICE']._serialized_start=8106
+  _globals['_QUERYSERVICE']._serialized_end=10065
 # @@protoc_insertion_point(module_scope)

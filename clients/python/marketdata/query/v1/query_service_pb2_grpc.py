@@ -65,6 +65,36 @@ class QueryServiceStub:
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsRequest.SerializeToString,
                 response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsResponse.FromString,
                 _registered_method=True)
+        self.ListDatasets = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListDatasets',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListDatasetsRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListDatasetsResponse.FromString,
+                _registered_method=True)
+        self.ListQuotes = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListQuotes',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListQuotesRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListQuotesResponse.FromString,
+                _registered_method=True)
+        self.ListTrades = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListTrades',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.FromString,
+                _registered_method=True)
+        self.ListBars = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListBars',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.FromString,
+                _registered_method=True)
+        self.GetQuotesAsOf = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/GetQuotesAsOf',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfResponse.FromString,
+                _registered_method=True)
+        self.Scan = channel.unary_stream(
+                '/marketdata.query.v1.QueryService/Scan',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ScanRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ScanResponse.FromString,
+                _registered_method=True)
         self.Subscribe = channel.stream_stream(
                 '/marketdata.query.v1.QueryService/Subscribe',
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.SubscribeRequest.SerializeToString,
@@ -124,6 +154,51 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDatasets(self, request, context):
+        """The datasets that the caller is entitled to, with what they hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuotes(self, request, context):
+        """Quotes of a time, by event time: from the lake and, what is not there yet,
+        from the tape. A row is there as soon as it is durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTrades(self, request, context):
+        """Trades of a time. Otherwise as ListQuotes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBars(self, request, context):
+        """Bars of a time, by symbol and start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuotesAsOf(self, request, context):
+        """Each symbol's quote as of a time: the last one whose event was not after
+        it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Scan(self, request, context):
+        """All rows of a time in columns, in the order of the tape: bulk. Ends when
+        all are sent; a scan that breaks off goes on from the newest cursor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Subscribe(self, request_iterator, context):
         """A subscription in columns. The first message starts it; symbols are added
         and taken away while it runs. Batches come in the order of the tape, each
@@ -165,6 +240,36 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.ListGaps,
                     request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsRequest.FromString,
                     response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsResponse.SerializeToString,
+            ),
+            'ListDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasets,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListDatasetsRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'ListQuotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuotes,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListQuotesRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListQuotesResponse.SerializeToString,
+            ),
+            'ListTrades': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTrades,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.SerializeToString,
+            ),
+            'ListBars': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBars,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.SerializeToString,
+            ),
+            'GetQuotesAsOf': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuotesAsOf,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfResponse.SerializeToString,
+            ),
+            'Scan': grpc.unary_stream_rpc_method_handler(
+                    servicer.Scan,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ScanRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ScanResponse.SerializeToString,
             ),
             'Subscribe': grpc.stream_stream_rpc_method_handler(
                     servicer.Subscribe,
@@ -335,6 +440,168 @@ class QueryService:
             '/marketdata.query.v1.QueryService/ListGaps',
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsRequest.SerializeToString,
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListGapsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListDatasets',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListDatasetsRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListQuotes',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListQuotesRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListQuotesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTrades(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListTrades',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBars(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListBars',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuotesAsOf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/GetQuotesAsOf',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/Scan',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ScanRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ScanResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,24 @@ class QueryServiceStub:
     """The gaps of a dataset, newest first: at least the newest 1,000 records of
     gaps that opened or closed, and the newest 1,000 that are open.
     """
+    ListDatasets: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListDatasetsRequest, _query_service_pb2.ListDatasetsResponse]
+    """The datasets that the caller is entitled to, with what they hold."""
+    ListQuotes: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListQuotesRequest, _query_service_pb2.ListQuotesResponse]
+    """Quotes of a time, by event time: from the lake and, what is not there yet,
+    from the tape. A row is there as soon as it is durable.
+    """
+    ListTrades: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesRequest, _query_service_pb2.ListTradesResponse]
+    """Trades of a time. Otherwise as ListQuotes."""
+    ListBars: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]
+    """Bars of a time, by symbol and start."""
+    GetQuotesAsOf: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetQuotesAsOfRequest, _query_service_pb2.GetQuotesAsOfResponse]
+    """Each symbol's quote as of a time: the last one whose event was not after
+    it.
+    """
+    Scan: _grpc.UnaryStreamMultiCallable[_query_service_pb2.ScanRequest, _query_service_pb2.ScanResponse]
+    """All rows of a time in columns, in the order of the tape: bulk. Ends when
+    all are sent; a scan that breaks off goes on from the newest cursor.
+    """
     Subscribe: _grpc.StreamStreamMultiCallable[_query_service_pb2.SubscribeRequest, _query_service_pb2.SubscribeResponse]
     """A subscription in columns. The first message starts it; symbols are added
     and taken away while it runs. Batches come in the order of the tape, each
@@ -85,6 +103,24 @@ class QueryServiceAsyncStub(QueryServiceStub):
     ListGaps: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListGapsRequest, _query_service_pb2.ListGapsResponse]  # type: ignore[assignment]
     """The gaps of a dataset, newest first: at least the newest 1,000 records of
     gaps that opened or closed, and the newest 1,000 that are open.
+    """
+    ListDatasets: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListDatasetsRequest, _query_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
+    """The datasets that the caller is entitled to, with what they hold."""
+    ListQuotes: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListQuotesRequest, _query_service_pb2.ListQuotesResponse]  # type: ignore[assignment]
+    """Quotes of a time, by event time: from the lake and, what is not there yet,
+    from the tape. A row is there as soon as it is durable.
+    """
+    ListTrades: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesRequest, _query_service_pb2.ListTradesResponse]  # type: ignore[assignment]
+    """Trades of a time. Otherwise as ListQuotes."""
+    ListBars: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]  # type: ignore[assignment]
+    """Bars of a time, by symbol and start."""
+    GetQuotesAsOf: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetQuotesAsOfRequest, _query_service_pb2.GetQuotesAsOfResponse]  # type: ignore[assignment]
+    """Each symbol's quote as of a time: the last one whose event was not after
+    it.
+    """
+    Scan: _aio.UnaryStreamMultiCallable[_query_service_pb2.ScanRequest, _query_service_pb2.ScanResponse]  # type: ignore[assignment]
+    """All rows of a time in columns, in the order of the tape: bulk. Ends when
+    all are sent; a scan that breaks off goes on from the newest cursor.
     """
     Subscribe: _aio.StreamStreamMultiCallable[_query_service_pb2.SubscribeRequest, _query_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """A subscription in columns. The first message starts it; symbols are added
@@ -150,6 +186,60 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_query_service_pb2.ListGapsResponse, _abc.Awaitable[_query_service_pb2.ListGapsResponse]]:
         """The gaps of a dataset, newest first: at least the newest 1,000 records of
         gaps that opened or closed, and the newest 1,000 that are open.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDatasets(
+        self,
+        request: _query_service_pb2.ListDatasetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListDatasetsResponse, _abc.Awaitable[_query_service_pb2.ListDatasetsResponse]]:
+        """The datasets that the caller is entitled to, with what they hold."""
+
+    @_abc_1.abstractmethod
+    def ListQuotes(
+        self,
+        request: _query_service_pb2.ListQuotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListQuotesResponse, _abc.Awaitable[_query_service_pb2.ListQuotesResponse]]:
+        """Quotes of a time, by event time: from the lake and, what is not there yet,
+        from the tape. A row is there as soon as it is durable.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTrades(
+        self,
+        request: _query_service_pb2.ListTradesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListTradesResponse, _abc.Awaitable[_query_service_pb2.ListTradesResponse]]:
+        """Trades of a time. Otherwise as ListQuotes."""
+
+    @_abc_1.abstractmethod
+    def ListBars(
+        self,
+        request: _query_service_pb2.ListBarsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListBarsResponse, _abc.Awaitable[_query_service_pb2.ListBarsResponse]]:
+        """Bars of a time, by symbol and start."""
+
+    @_abc_1.abstractmethod
+    def GetQuotesAsOf(
+        self,
+        request: _query_service_pb2.GetQuotesAsOfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.GetQuotesAsOfResponse, _abc.Awaitable[_query_service_pb2.GetQuotesAsOfResponse]]:
+        """Each symbol's quote as of a time: the last one whose event was not after
+        it.
+        """
+
+    @_abc_1.abstractmethod
+    def Scan(
+        self,
+        request: _query_service_pb2.ScanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_query_service_pb2.ScanResponse], _abc.AsyncIterator[_query_service_pb2.ScanResponse]]:
+        """All rows of a time in columns, in the order of the tape: bulk. Ends when
+        all are sent; a scan that breaks off goes on from the newest cursor.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""Queries of the past: rows of lake and tape as one."""

@@ -1,0 +1,171 @@
+"""Bars of a time: `ListBars`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.columns import ABSENT, Batch, Kind
+from mda.lake.layout import Placed
+from mda.market.bar_sums import BarSums, merge, sum_rows
+from mda.market.bars import Bars, Fill, Gaps, Grid, finish
+from mda.market.intervals import Interval, Periods
+from mda.market.sessions import Session
+from mda.market.ticks import Ticks, quote_mids
+from mda.query.history.as_of import rows_as_of
+from mda.query.history.source import Ids, Source, Wanted
+
+_MOST_PARTS: Final = 16
+"""So many partial bars of an interval are merged into one."""
+
+_TRADE_COLUMNS: Final = ("sequence", "price", "size", "action")
+_QUOTE_COLUMNS: Final = ("bid_price", "ask_price")
+
+
+@dataclass(frozen=True, slots=True)
+class BarQuery:
+    """Which bars.
+
+    Attributes
+    ----------
+    ids
+        The instruments, ascending.
+    start_ns, end_ns
+        The time.
+    interval, session
+        What bars are of.
+    of_quotes
+        Whether they are made of the middles of quotes, not of trades.
+    fill
+        What is told of empty ones.
+    """
+
+    ids: Ids
+    start_ns: int
+    end_ns: int
+    interval: Interval
+    session: Session
+    of_quotes: bool
+    fill: Fill
+
+    @property
+    def periods(self) -> Periods:
+        """The intervals."""
+        return self.interval.periods(self.session, self.start_ns, self.end_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the bars that were asked for: some instruments, and the numbers of some periods."""
+
+    ids: Ids
+    numbers: range
+
+
+def stretch_of(query: BarQuery, limit: int, after: tuple[int, int]) -> Stretch:
+    """Return the next part of a query's bars: as many instruments as fit, or a part of the time of one.
+
+    Parameters
+    ----------
+    query
+        All of it.
+    limit
+        How many bars, empty ones too.
+    after
+        The instrument and the start of the bar that it begins after; zeros for the beginning.
+    """
+    periods = query.periods
+    numbers = periods.between(query.start_ns, query.end_ns)
+    instrument, start_ns = after
+    ids = query.ids[query.ids >= instrument]
+    if len(ids) and int(ids[0]) == instrument:
+        begun = int(periods.numbers(np.array([start_ns], dtype=np.int64))[0]) + 1
+        if begun < numbers.stop:
+            return Stretch(ids[:1], range(begun, min(numbers.stop, begun + limit)))
+        ids = ids[1:]
+    if len(numbers) > limit:
+        return Stretch(ids[:1], numbers[:limit])
+    return Stretch(ids[: limit // max(1, len(numbers))], numbers)
+
+
+def make_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, gaps: Gaps) -> Bars:
+    """Make the bars of a stretch. Blocks.
+
+    Parameters
+    ----------
+    source
+        The dataset.
+    query, stretch
+        The bars.
+    now_ns
+        The time: intervals that end later are partial.
+    gaps
+        What is known to be missing.
+    """
+    periods = query.periods
+    edges = np.array([stretch.numbers.start, stretch.numbers.stop - 1], dtype=np.int64)
+    first_ns = max(query.start_ns, int(periods.starts_of(edges)[0]))
+    end_ns = min(query.end_ns, int(periods.ends_of(edges)[1]))
+    sums = _sums(source, query, stretch.ids, periods, (first_ns, end_ns - 1))
+    previous = _closes_before(source, query, stretch.ids, first_ns) if query.fill is Fill.PREVIOUS else None
+    grid = Grid(stretch.ids, periods, first_ns, end_ns)
+    return finish(sums, grid, query.fill, watermark_ns=now_ns, session=query.session, gaps=gaps, previous=previous)
+
+
+def _sums(source: Source, query: BarQuery, ids: Ids, periods: Periods, times: tuple[int, int]) -> BarSums:
+    parts: list[BarSums] = []
+    for ticks in _ticks(source, query, ids, times):
+        parts.append(sum_rows(ticks, periods))
+        if len(parts) == _MOST_PARTS:
+            parts = [merge(parts)]
+    return merge(parts) if parts else sum_rows(_no_ticks(), periods)
+
+
+def _ticks(source: Source, query: BarQuery, ids: Ids, times: tuple[int, int]) -> Iterator[Ticks]:
+    if query.of_quotes:
+        for placed in source.rows(Wanted(Kind.QUOTE, ids, times, _QUOTE_COLUMNS)):
+            yield _mids(placed)
+        return
+    for placed in source.standing(source.rows(Wanted(Kind.TRADE, ids, times, _TRADE_COLUMNS))):
+        batch = placed.batch
+        yield Ticks(
+            batch["instrument_id"], batch["ts_event"], placed.sequence, placed.row, batch["price"], batch["size"]
+        )
+
+
+def _mids(placed: Placed) -> Ticks:
+    batch = placed.batch
+    return quote_mids(
+        batch["instrument_id"],
+        batch["ts_event"],
+        placed.sequence,
+        placed.row,
+        batch["bid_price"],
+        batch["ask_price"],
+    )
+
+
+def _no_ticks() -> Ticks:
+    none = np.empty(0, dtype=np.int64)
+    return Ticks(none.astype(np.uint32), none, none, none.astype(np.int32), none, none)
+
+
+def _closes_before(source: Source, query: BarQuery, ids: Ids, before_ns: int) -> NDArray[np.int64]:
+    """Return each instrument's last price before a time; `ABSENT` where it has none."""
+    closes = np.full(len(ids), ABSENT, dtype=np.int64)
+    kind = Kind.QUOTE if query.of_quotes else Kind.TRADE
+    found = rows_as_of(source, kind, ids, before_ns - 1, standing=True)
+    if found is None:
+        return closes
+    ids_found, prices = found["instrument_id"], found["price"] if not query.of_quotes else _middles(found)
+    closes[np.searchsorted(ids, ids_found)] = prices
+    return closes
+
+
+def _middles(quotes: Batch) -> NDArray[np.int64]:
+    none = np.zeros(quotes.rows, dtype=np.int64)
+    return _mids(Placed(quotes, 0, none, none.astype(np.int32))).price

@@ -1,0 +1,235 @@
+"""Where queries of the past read: the lake, and what of the tape is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketdata.columns import Batch, Kind
+from marketdata.v1 import error_reason_pb2 as reasons
+from mda.lake.errors import LakeError
+from mda.lake.lake import Lake, View
+from mda.lake.layout import TABLES, Placed
+from mda.market.corrections import Corrections, corrections_of
+from mda.market.errors import MarketDataError, archive_unavailable
+from mda.query.hub import Hub
+from mda.query.ring import ReadEntry
+from mda.tape.payload import decode_payload
+
+_THREADS: Final = 2
+_MOST_WAITING: Final = 64
+_MOST_RECENT_ROWS: Final = 8 << 20
+_ENTRIES_AT_ONCE: Final = 1_024
+_TURN_S: Final = 0.002
+_CATCH_UP_S: Final = 2.0
+_POLL_S: Final = 0.002
+
+EVERYTHING: Final = (0, (1 << 63) - 1)
+"""All event times."""
+
+Ids = NDArray[np.uint32]
+T = TypeVar("T")
+
+
+class Workers:
+    """The threads of all queries of the past: few, so that live readers have their share of the processors.
+
+    Parameters
+    ----------
+    threads
+        How many queries are worked on at the same time.
+    most_waiting
+        How many more may wait; others are refused.
+    """
+
+    def __init__(self, threads: int = _THREADS, most_waiting: int = _MOST_WAITING) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="history")
+        self._most = threads + most_waiting
+        self._under_way = 0
+
+    async def run(self, dataset: str, work: Callable[[], T]) -> T:
+        """Run work that blocks; return what it returns.
+
+        Raises
+        ------
+        MarketDataError
+            OVERLOADED if too many wait; ARCHIVE_UNAVAILABLE if the lake fails.
+        """
+        if self._under_way >= self._most:
+            raise MarketDataError(
+                reasons.ERROR_REASON_OVERLOADED,
+                "Too many queries of the past are under way. Try again in a second, and send fewer at once.",
+                retry_after_s=1,
+            )
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except LakeError as error:
+            raise archive_unavailable(dataset, str(error)) from error
+        finally:
+            self._under_way -= 1
+
+    def close(self) -> None:
+        """Take no more work."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows.
+
+    Attributes
+    ----------
+    kind
+        Their kind.
+    ids
+        Their instruments, ascending; None for all.
+    times
+        The first and the last event time, both included.
+    columns
+        The columns of the batch that matter; None for all.
+    """
+
+    kind: Kind
+    ids: Ids | None = None
+    times: tuple[int, int] = EVERYTHING
+    columns: Sequence[str] | None = None
+
+    def pick(self, placed: Placed) -> Placed:
+        """Return the rows that are wanted, of rows of the kind."""
+        times = placed.batch["ts_event"]
+        keep = (times >= self.times[0]) & (times <= self.times[1])
+        if self.ids is not None:
+            keep &= np.isin(placed.batch["instrument_id"], self.ids)
+        return placed if keep.all() else placed.take(keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All rows of a dataset as they were at one moment: those of the lake, and those after them.
+
+    Attributes
+    ----------
+    epoch
+        The tape's epoch.
+    lake, view
+        The lake; None where there is none.
+    recent
+        By kind, the rows that the lake does not have.
+    corrections
+        The cancels and corrections of trades that are known.
+    """
+
+    epoch: int
+    lake: Lake | None
+    view: View | None
+    recent: dict[Kind, list[Placed]] = field(default_factory=dict)
+    corrections: Corrections = field(default_factory=Corrections)
+
+    def span(self, kind: Kind) -> tuple[int, int]:
+        """Return the least and the greatest event time of a kind; the least is above where there are no rows."""
+        times = [placed.batch["ts_event"] for placed in self.recent.get(kind, ())]
+        least = [int(found.min()) for found in times]
+        greatest = [int(found.max()) for found in times]
+        for file in self.view.tables[TABLES[kind]].files if self.view is not None else ():
+            least.append(file.least["ts_event"])
+            greatest.append(file.greatest["ts_event"])
+        return (min(least), max(greatest)) if least else (1, 0)
+
+    def rows(self, wanted: Wanted) -> Iterator[Placed]:
+        """Yield the rows that are wanted, part by part. Blocks."""
+        for placed in self.recent.get(wanted.kind, ()):
+            found = wanted.pick(placed)
+            if found.batch.rows:
+                yield found
+        if self.lake is not None and self.view is not None:
+            yield from self.lake.rows(self.view, wanted.kind, wanted.ids, wanted.times, wanted.columns)
+
+    def standing(self, parts: Iterator[Placed]) -> Iterator[Placed]:
+        """Yield trades as they stand: without those that were cancelled, and without corrections themselves."""
+        for placed in parts:
+            batch, keep = self.corrections.stand(placed.batch)
+            changes = corrections_of(placed.batch)
+            if changes is not None:
+                keep &= ~changes
+            found = Placed(batch, placed.epoch, placed.sequence, placed.row)
+            yield found if keep.all() else found.take(keep)
+
+
+async def open_source(hub: Hub, kinds: Sequence[Kind]) -> Source:
+    """Return all rows of a dataset as they are now: what is durable is there.
+
+    Raises
+    ------
+    MarketDataError
+        TAPE_UNAVAILABLE; ARCHIVE_UNAVAILABLE, among others where the archive is so far
+        behind that the rest does not fit into memory.
+    """
+    await _catch_up(hub)
+    lake = hub.lake
+    try:
+        view = await asyncio.to_thread(lake.view) if lake is not None else None
+    except LakeError as error:
+        raise archive_unavailable(hub.dataset, str(error)) from error
+    source = Source(hub.epoch, lake, view, {kind: [] for kind in kinds}, hub.corrections)
+    after = view.archived if view is not None and view.archived else await hub.earliest()
+    await _gather(hub, after, source)
+    return source
+
+
+async def _catch_up(hub: Hub) -> None:
+    """Wait until the hub has read what is on the tape now."""
+    last = await hub.last()
+    deadline = time.monotonic() + _CATCH_UP_S
+    while hub.head < last:
+        if time.monotonic() > deadline:
+            raise MarketDataError(
+                reasons.ERROR_REASON_TAPE_UNAVAILABLE,
+                f"The tape of {hub.dataset} is still being read. Try again in a second.",
+                retry_after_s=1,
+                dataset=hub.dataset,
+            )
+        await asyncio.sleep(_POLL_S)
+
+
+async def _gather(hub: Hub, after: int, source: Source) -> None:
+    until = hub.head
+    rows = 0
+    turn = time.monotonic() + _TURN_S
+    while after < until:
+        entries = await hub.entries_after(after, _ENTRIES_AT_ONCE)
+        if not entries:
+            return
+        for entry in entries:
+            after = entry.sequence
+            if after > until:
+                return
+            rows += _add(entry, source)
+            if time.monotonic() > turn:
+                await asyncio.sleep(0)
+                turn = time.monotonic() + _TURN_S
+        if rows > _MOST_RECENT_ROWS:
+            raise archive_unavailable(
+                hub.dataset, f"The archive of {hub.dataset} is more than {rows:,} rows behind. Try again later."
+            )
+
+
+def _add(entry: ReadEntry, source: Source) -> int:
+    row = 0
+    for batch in decode_payload(entry.payload):
+        if batch.kind in source.recent:
+            source.recent[batch.kind].append(_placed(batch, source.epoch, entry.sequence, row))
+        row += batch.rows
+    return row
+
+
+def _placed(batch: Batch, epoch: int, sequence: int, row: int) -> Placed:
+    rows = np.arange(row, row + batch.rows, dtype=np.int32)
+    return Placed(batch, epoch, np.broadcast_to(np.int64(sequence), (batch.rows,)), rows)
