@@ -63,6 +63,11 @@ class MemoryCredentials:
         self.events.append(event)
 
 
+def add_api_key(store: Store, key: ApiKey) -> None:
+    with store.change() as change:
+        change.add_api_key(key)
+
+
 @pytest.fixture
 def clock() -> StandingClock:
     return StandingClock()

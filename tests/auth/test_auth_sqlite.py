@@ -16,6 +16,7 @@ from mda.auth.engine import checked_url, open_engine
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.records import ApiKey, Client
 from mda.auth.store import Store
+from tests.auth.conftest import add_api_key
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def stored(store: Store, client: Client, key: ApiKey) -> ApiKey:
     store.put_client(client)
-    store.add_api_key(key)
+    add_api_key(store, key)
     return key
 
 

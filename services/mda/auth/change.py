@@ -84,7 +84,13 @@ class Change:
         return api_key_of(self._api_key_row(key_id))
 
     def add_api_key(self, key: ApiKey) -> None:
-        """Add an API key to a client that exists."""
+        """Add an API key to a client that exists.
+
+        Raises
+        ------
+        sqlalchemy.exc.IntegrityError
+            If there is no such client, or a key of this id exists.
+        """
         self._session.add(new_api_key_row(key))
         self._session.flush()
 

@@ -21,7 +21,6 @@ from mda.auth.rows import (
     api_key_of,
     client_of,
     entry_of,
-    new_api_key_row,
     new_client_row,
     new_signing_key_row,
     revocation_of,
@@ -121,17 +120,6 @@ class Store:
             query = query.where(ApiKeyRow.client_id == client_id)
         with self._database.reading() as session:
             return [api_key_of(row) for row in session.scalars(query)]
-
-    def add_api_key(self, key: ApiKey) -> None:
-        """Add a key to a client that exists.
-
-        Raises
-        ------
-        sqlalchemy.exc.IntegrityError
-            If there is no such client, or a key of this id exists.
-        """
-        with self._database.writing() as session:
-            session.add(new_api_key_row(key))
 
     def find_secret_hash(self, key_id: str) -> str | None:
         """Return the hash of an API key's secret, or None if there is no such key; both take as long."""

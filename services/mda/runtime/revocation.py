@@ -193,4 +193,4 @@ def _apply(records: Iterable[Record], revocations: Revocations) -> None:
     for record in records:
         revocation = Revocation.decode(record.data)
         revocations.apply(revocation)
-        _LOG.info("revoked", what=revocation.what, id=revocation.id)
+        _LOG.debug("revoked", what=revocation.what, id=revocation.id)
