@@ -115,7 +115,7 @@ class _Reading:
         """Read on, to the end or until a time on the monotonic clock."""
         turn = time.monotonic() + _TURN_S
         while self.place < self._until:
-            entries = await self._hub.entries_after(self.place, _ENTRIES_AT_ONCE)
+            entries = await self._hub.entries_after(self.place, _ENTRIES_AT_ONCE, self._until)
             if not entries:
                 await self._wait()
             for entry in entries:

@@ -7,6 +7,7 @@ its standing.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,10 +105,11 @@ class Archived:
 
     async def follow(self) -> AsyncGenerator[Place]:
         """Yield the places that the archive tells, for ever; the newest first of all."""
-        async for records in self._log.follow(0):
-            for record in records:
-                if record.subject.endswith(".place"):
-                    yield _read_place(record)
+        async with aclosing(self._log.follow(0)) as followed:
+            async for records in followed:
+                for record in records:
+                    if record.subject == f"{self._prefix}.place":
+                        yield _read_place(record)
 
     def _subject(self, producer: str) -> str:
         return f"{self._prefix}.producer.{token_of(producer)}"
