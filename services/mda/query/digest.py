@@ -68,7 +68,7 @@ async def tape_digest(
     Raises
     ------
     MarketDataError
-        INVALID_FIELD if `until` is before `after`; INVALID_CURSOR; CURSOR_OUT_OF_RANGE
+        TAPE_UNAVAILABLE; INVALID_FIELD if `until` is before `after`; INVALID_CURSOR; CURSOR_OUT_OF_RANGE
         if the tape does not hold a place, or loses it meanwhile.
     """
     deadline = time.monotonic() + within_s
@@ -84,6 +84,7 @@ async def tape_digest(
 async def _stretch(hub: Hub, request: GetDigestRequest) -> tuple[int, int]:
     after = await hub.place(request.after, "after") if request.after else await hub.earliest()
     if not request.until:
+        await hub.caught_up()  # what is durable counts, whichever replica is asked
         return after, max(hub.head, after)  # `after` may be of a replica that is ahead
     until = await hub.place(request.until, "until")
     if until < after:

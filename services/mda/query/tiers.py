@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -14,13 +15,15 @@ from marketdata.v1 import error_reason_pb2 as reasons
 from mda.lake.lake import Lake
 from mda.lake.location import Location
 from mda.market.cursor import Cursor, decode_cursor
-from mda.market.errors import MarketDataError, invalid_field, unknown_dataset
+from mda.market.errors import MarketDataError, invalid_field, still_reading, unknown_dataset
 from mda.query.gaps import Gaps
 from mda.query.past import FileCache, Past
 from mda.query.ring import ReadEntry, Ring, read_entry
 from mda.tape.damage import Inspector
 from mda.tape.tape import StoredEntry, Tape, TapeBounds
 
+_CATCH_UP_S: Final = 2.0
+_POLL_S: Final = 0.002
 _CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stream's response
 
 
@@ -77,15 +80,20 @@ class Tiers:
         """
         return (await self._bounds()).first
 
-    async def last(self) -> int:
-        """Return the sequence number of the tape's newest entry.
+    async def caught_up(self) -> None:
+        """Wait until readers may have all that is on the tape now.
 
         Raises
         ------
         MarketDataError
-            UNKNOWN_DATASET; TAPE_UNAVAILABLE.
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE, also if that takes more than two seconds.
         """
-        return (await self._bounds()).last
+        last = (await self._bounds()).last
+        deadline = time.monotonic() + _CATCH_UP_S
+        while self.head < last:
+            if time.monotonic() > deadline:
+                raise still_reading(self.dataset)
+            await asyncio.sleep(_POLL_S)
 
     def _begin(self, epoch: int) -> None:
         """Be of a tape of an epoch."""

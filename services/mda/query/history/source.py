@@ -17,7 +17,7 @@ from mda.lake.errors import LakeError
 from mda.lake.lake import Lake, View
 from mda.lake.layout import TABLES, Placed
 from mda.market.corrections import Corrections, corrections_of
-from mda.market.errors import archive_unavailable, still_reading
+from mda.market.errors import archive_unavailable
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
 from mda.tape.payload import decode_payload
@@ -25,8 +25,6 @@ from mda.tape.payload import decode_payload
 _MOST_RECENT_ROWS: Final = 8 << 20
 _ENTRIES_AT_ONCE: Final = 1_024
 _TURN_S: Final = 0.002
-_CATCH_UP_S: Final = 2.0
-_POLL_S: Final = 0.002
 
 EVERYTHING: Final = (0, ABSENT)
 """All event times."""
@@ -139,7 +137,7 @@ async def look(hub: Hub) -> tuple[Lake | None, View | None]:
     MarketDataError
         TAPE_UNAVAILABLE; ARCHIVE_UNAVAILABLE.
     """
-    await _catch_up(hub)
+    await hub.caught_up()
     lake = hub.lake
     if lake is None:
         return None, None
@@ -151,16 +149,6 @@ async def look(hub: Hub) -> tuple[Lake | None, View | None]:
     except LakeError as error:
         raise archive_unavailable(hub.dataset, str(error)) from error
     return lake, view
-
-
-async def _catch_up(hub: Hub) -> None:
-    """Wait until the hub has read what is on the tape now."""
-    last = await hub.last()
-    deadline = time.monotonic() + _CATCH_UP_S
-    while hub.head < last:
-        if time.monotonic() > deadline:
-            raise still_reading(hub.dataset)
-        await asyncio.sleep(_POLL_S)
 
 
 async def _gather(hub: Hub, archived: int, source: Source) -> None:
