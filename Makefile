@@ -35,7 +35,8 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 .PHONY: test
 test: lint ## Run the linters, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile --ignore tests/kill $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest tests/kill $(PYTEST_ARGS) # by themselves: they measure how long things take
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 

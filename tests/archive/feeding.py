@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from nats.aio.client import Client
@@ -65,9 +65,6 @@ class Feed:
         delay = self._random.integers(0, 1000, rows)
         return Batch(batch.kind, rows, {**batch.columns, "ts_event": times, "ts_recv": times + delay})
 
-    def lake(self, location: Location, epoch: int) -> Lake:
-        return Lake(location, self.dataset, epoch)
-
 
 async def make_feed(client: Client, seed: int = 1) -> Feed:
     feed = Feed(client, seed)
@@ -79,19 +76,27 @@ def settings(**values: object) -> ArchiveSettings:
     return ArchiveSettings.model_validate({"flush_s": 0.05, "compact_s": 3600.0, "vacuum_hours": 24} | values)
 
 
-def archiver_of(feed: Feed, folder: Path, **values: object) -> Archiver:
+class Archivable(Protocol):
+    """What has a tape."""
+
+    client: Client
+    dataset: str
+    tape: Tape
+
+
+def archiver_of(feed: Archivable, folder: Path, **values: object) -> Archiver:
     return Archiver(feed.client, feed.dataset, Location(str(folder)), settings(**values))
 
 
 @asynccontextmanager
-async def archiving(feed: Feed, folder: Path, **values: object) -> AsyncIterator[Archiver]:
+async def archiving(feed: Archivable, folder: Path, **values: object) -> AsyncIterator[Archiver]:
     """Archive beside the body."""
     archiver = archiver_of(feed, folder, **values)
     async with running(archiver.run()):
         yield archiver
 
 
-async def caught_up(archiver: Archiver, feed: Feed) -> Lake:
+async def caught_up(archiver: Archiver, feed: Archivable) -> Lake:
     """Wait until all is in the lake; return that."""
     bounds = await feed.tape.bounds()
     assert bounds is not None

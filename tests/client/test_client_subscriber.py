@@ -123,14 +123,14 @@ async def test_kills_of_query_lose_and_double_nothing(services: Services, connec
     ):
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             goal = len(wide.rows) + chance.randrange(100, 600)
-            await eventually(lambda due=goal: len(wide.rows) >= due)
+            await eventually(lambda due=goal: len(wide.rows) >= due, within_s=20)
             await asyncio.to_thread(services.kill, "query", number)
             await asyncio.to_thread(services.start, "query")
         goal = published + 60
         await eventually(lambda: published >= goal)
         done.set()
         await producer
-        await eventually(lambda: len(wide.rows) >= published and len(narrow.rows) >= published // 3)
+        await eventually(lambda: len(wide.rows) >= published and len(narrow.rows) >= published // 3, within_s=20)
         assert wide.subscriber.connections >= 4
     assert wide.rows == list(range(published))
     assert narrow.rows == list(range(1, published, 3))

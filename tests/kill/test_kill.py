@@ -27,7 +27,7 @@ from tests.stack.conftest import Stack, start
 
 DATASET = "KILL"
 GOES_ON_WITHIN_S = 5.0
-_STARTS = 3
+_STARTS = 5
 """Where the machine is slow just now, going on may take as long as this many starts of a service."""
 ROWS = 5
 
@@ -124,7 +124,7 @@ async def test_a_kill_of_any_process_loses_and_doubles_nothing(stack: Stack) -> 
         await asyncio.wait_for(subscribed.wait(), 10)
         producer = asyncio.create_task(traffic.produce(writing))
         await _goes_on(traffic)
-        for name in ("nats", "auth", "ingestion", "query", "gateway", "sim-feed"):
+        for name in ("nats", "auth", "ingestion", "archive", "query", "gateway", "sim-feed"):
             before = stack.pid(name)
             assert before is not None
             os.kill(before, signal.SIGKILL)

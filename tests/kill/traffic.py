@@ -100,7 +100,7 @@ class Lossless:
             self.subscribed.set()
             if self._pause_s:
                 await asyncio.sleep(self._pause_s)
-            if self._reconnects is not None and self._reconnects.random() < 0.02:
+            if self._reconnects is not None and self._reconnects.random() < 0.05:
                 return
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from marketdata.columns import ABSENT, NANOS
 from mda.feeds.dbn import open_dbn
-from mda.market.bar_sums import BarSums, coarsen, merge, sum_rows
+from mda.market.bar_sums import BarSums, merge, sum_rows
 from mda.market.bars import ALL_INSTRUMENTS, Bars, Empty, Fill, Gaps, Grid, State, finish
 from mda.market.exact import MAX_ROWS
 from mda.market.intervals import Interval, Periods
@@ -149,22 +149,6 @@ def test_parts_are_merged_in_any_split_and_order(
     assert finished(sums[0], periods) == expected
 
 
-@given(ROWS, st.sampled_from(["1m", "15m", "1h", "4h", "1d"]), SESSIONS)
-def test_coarser_bars_come_from_finer(rows: list[Row], text: str, session: Session) -> None:
-    interval = Interval.parse(text)
-    periods = periods_of(interval, session)
-    sums = coarsen(sum_rows(ticks_of(rows), MINUTE), MINUTE, periods)
-    assert finished(sums, periods) == oracle(rows, interval, session)
-
-
-def test_coarser_bars_that_finer_do_not_add_up_to_are_refused() -> None:
-    sums = sum_rows(ticks_of([(1, MIDNIGHT, 1, 0, 5, 1)]), Interval.parse("1h"))
-    kolkata = Session("Asia/Kolkata").days(MIDNIGHT, MIDNIGHT + DAY_NS)
-    for periods in (MINUTE, Interval.parse("90m"), kolkata):
-        with pytest.raises(ValueError, match="do not add up"):
-            coarsen(sums, Interval.parse("1h"), periods)
-
-
 def many(rows: int, instruments: int) -> Ticks:
     random = np.random.default_rng(rows)
     places = np.arange(rows)
@@ -262,7 +246,7 @@ def test_bars_without_rows_have_no_prices() -> None:
     assert (bars.start - MIDNIGHT).tolist() == [0, M, 2 * M, 3 * M] * 2
     assert bars.open.tolist() == [ABSENT, 10, ABSENT, 30, 50, ABSENT, ABSENT, ABSENT]
     assert bars.count.tolist() == [0, 2, 0, 1, 1, 0, 0, 0]
-    assert bars.volume.to_int64().tolist() == [0, 4, 0, 0, 1, 0, 0, 0]
+    assert bars.volume.to_ints() == [0, 4, 0, 0, 1, 0, 0, 0]
     assert bars.tape_last.tolist() == [ABSENT, 1, ABSENT, 1, 1, ABSENT, ABSENT, ABSENT]
     no, some = Empty.NO_TRADES, Empty.NOT
     assert bars.empty.tolist() == [no, some, no, some, some, no, no, no]
@@ -406,7 +390,7 @@ def test_bars_of_real_trades_are_the_vendors_own() -> None:
     sums = merge([sum_rows(part, MINUTE) for part in parts])
     start_ns, end_ns = int(sums.start.min()), int(sums.start.max()) + M
     bars = finish(sums, Grid(np.array([1], dtype=np.uint32), MINUTE, start_ns, end_ns))
-    columns = (bars.start, bars.open, bars.high, bars.low, bars.close, bars.volume.to_int64() // NANOS)
+    columns = (bars.start, bars.open, bars.high, bars.low, bars.close, np.array(bars.volume.to_ints()) // NANOS)
     ours = list(zip(*(column.tolist() for column in columns), strict=True))
     assert len(ours) == 4
     # The vendor's file has more minutes than that of the trades.

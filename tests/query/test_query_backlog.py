@@ -24,11 +24,11 @@ class CountingHub:
         self.reads: list[int] = []
         self.failure: MarketDataError | None = None
 
-    async def entries_after(self, sequence: int, limit: int) -> Sequence[ReadEntry]:
+    async def entries_after(self, sequence: int, limit: int, until: int | None = None) -> Sequence[ReadEntry]:
         self.reads.append(sequence)
         if self.failure is not None:
             raise self.failure
-        return await self._hub.entries_after(sequence, limit)
+        return await self._hub.entries_after(sequence, limit, until)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from marketdata.v1.instrument_pb2 import Instrument
 from marketdata.wire import parse
 from mda.market.errors import MarketDataError
 from mda.query import digest as digest_module
+from mda.query import tiers
 from mda.query.digest import TapeDigest, tape_digest
 from mda.query.hub import Hub
 from mda.query.ring import Ring
@@ -185,8 +186,9 @@ async def test_the_end_is_not_before_the_beginning(client: Client) -> None:
         assert (caught.value.reason_name, caught.value.field) == ("INVALID_FIELD", "until")
 
 
-async def test_places_of_a_replica_that_is_ahead(client: Client) -> None:
+async def test_places_of_a_replica_that_is_ahead(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies beyond what this one has taken in is waited for, or left for the next call."""
+    monkeypatch.setattr(tiers, "_CATCH_UP_S", 0.05)
     feed = await make_feed(client)
     async with opened(feed) as ahead:
         behind = Hub(client, feed.dataset, 1000)
@@ -194,7 +196,9 @@ async def test_places_of_a_replica_that_is_ahead(client: Client) -> None:
         written = await _write(feed, 3)
         await eventually(lambda: ahead.head == 3)
         until = ahead.cursor(3)
-        assert await _ask(behind, after=until) == TapeDigest(Digest(), behind.cursor(3), complete=True)
+        with pytest.raises(MarketDataError, match="still being read") as caught:
+            await _ask(behind, after=until)
+        assert caught.value.reason_name == "TAPE_UNAVAILABLE"
         part = await _ask(behind, until=until, within_s=0.05)
         assert part == TapeDigest(Digest(), behind.cursor(0), complete=False)
         asked = asyncio.create_task(_ask(behind, until=until))
@@ -202,6 +206,7 @@ async def test_places_of_a_replica_that_is_ahead(client: Client) -> None:
         assert not asked.done()
         async with running(behind.run()):
             found = await asyncio.wait_for(asked, 10)
+        assert await _ask(behind, after=until) == TapeDigest(Digest(), behind.cursor(3), complete=True)
     assert (found.digest, found.complete) == (_digest(written), True)
 
 

@@ -20,7 +20,6 @@ from marketdata.columns import Batch, Kind, from_message
 from marketdata.digest import Digest, digest_of
 from marketdata.query.v1.query_service_pb2 import GetDigestRequest, SubscribeResponse
 from marketdata.wire import parse
-from mda.archive.archiver import Archiver
 from mda.lake.layout import Placed
 from mda.lake.location import Location
 from mda.market.errors import MarketDataError
@@ -28,17 +27,9 @@ from mda.query import past as past_module
 from mda.query.digest import tape_digest
 from mda.query.hub import Hub
 from mda.query.past import _cuts, _interleaved
-from tests.archive.feeding import caught_up
-from tests.archive.feeding import settings as archive_settings
+from tests.archive.feeding import archiving, caught_up
 from tests.query.feeding import Feed, Reader, deletable_feed, make_feed, reading
 from tests.tape.helpers import eventually, quotes, running, trades
-
-
-@asynccontextmanager
-async def archiving(feed: Feed, folder: Path, **values: object) -> AsyncIterator[Archiver]:
-    archiver = Archiver(feed.client, feed.dataset, Location(str(folder)), archive_settings(**values))
-    async with running(archiver.run()):
-        yield archiver
 
 
 @asynccontextmanager
@@ -80,7 +71,7 @@ async def test_a_reader_goes_from_the_lake_over_the_tape_to_the_ring(client: Cli
     feed = await make_feed(client)
     sent = await written(feed, 0, 40)
     async with archiving(feed, tmp_path) as archiver:
-        await caught_up(archiver, feed)  # type: ignore[arg-type]
+        await caught_up(archiver, feed)
         await archiver.compact(whole=True)
         await feed.tape.drop_before(25)
         sent += await written(feed, 40, 20)
@@ -93,6 +84,11 @@ async def test_a_reader_goes_from_the_lake_over_the_tape_to_the_ring(client: Cli
             assert digest(batches_of(reader)) == digest(sent)
             found = await tape_digest(hub, GetDigestRequest(), None, within_s=30)
             assert (found.digest, found.complete) == (digest(sent), True)
+            # Between any two places, also such as the lake gives joined with others.
+            for after, until in ((0, 1), (3, 11), (20, 30), (7, 60)):
+                request = GetDigestRequest(after=hub.cursor(after), until=hub.cursor(until))
+                found = await tape_digest(hub, request, None, within_s=30)
+                assert (found.digest, found.complete) == (digest(sent[after * 3 : until * 3]), True)
 
 
 async def test_a_cursor_among_what_was_dropped_is_good(client: Client, tmp_path: Path) -> None:
@@ -100,7 +96,7 @@ async def test_a_cursor_among_what_was_dropped_is_good(client: Client, tmp_path:
     await written(feed, 0, 20)
     async with opened(feed, tmp_path) as hub, reading(hub, cursor=hub.cursor(0)) as reader:
         await eventually(lambda: len(reader.rows) == 200)
-        tokens = {place: hub._token(place, (await feed.tape.at(place)).mark) for place in (3, 12)}  # type: ignore[union-attr]
+        tokens = {place: hub._token(place, (await feed.tape.at(place)).mark) for place in (3, 12)}
         forged = hub._token(3, 12345)
     await archived(feed, tmp_path, drop_before=15)
     async with opened(feed, tmp_path) as hub:

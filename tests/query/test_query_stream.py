@@ -221,8 +221,8 @@ async def test_close_while_the_tape_is_read_is_not_forgotten(client: Client) -> 
         subscription = await subscribe(hub, ["A"], cursor=hub.cursor(0))
         entries_after = hub.entries_after
 
-        async def closed_meanwhile(sequence: int, limit: int) -> Any:
-            entries = await entries_after(sequence, limit)
+        async def closed_meanwhile(sequence: int, limit: int, until: int | None) -> Any:
+            entries = await entries_after(sequence, limit, until)
             if sequence == 0:
                 subscription.close(draining())
             return entries

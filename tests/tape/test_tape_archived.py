@@ -57,6 +57,20 @@ async def test_the_newest_place_is_told_and_followed(client: Client) -> None:
         await eventually(lambda: seen == [Place(5, 12), Place(5, 13)])
 
 
+async def test_what_was_told_of_a_later_entry_stays(client: Client) -> None:
+    name = new_name()
+    one, other = Archived(client, name), Archived(client, name)
+    await one.create(1)
+    for archived, place, sequence in ((one, 10, 9), (other, 20, 18), (one, 12, 11), (other, 20, 18)):
+        await archived.tell(Place(5, place), [("p", Standing(sequence, last_number=sequence))])
+    assert await one.place() == Place(5, 20)
+    assert (await one.standing("p")).last_number == 18
+    await one.tell(Place(5, 30), [("p", Standing(25, last_number=25))])
+    await other.tell(Place(6, 2), [("p", Standing(1, last_number=26))])  # the tape was made anew
+    assert await one.place() == Place(6, 2)
+    assert (await one.standing("p")).last_number == 26
+
+
 async def test_a_producer_whose_entries_were_dropped_goes_on_where_it_stood(client: Client) -> None:
     tape = await make_tape(client)
     first = Appender(tape, "p")

@@ -153,6 +153,11 @@ class Batch:
         columns = {name: values[rows] for name, values in self.columns.items()}
         return Batch(self.kind, len(columns["instrument_id"]), columns)
 
+    def slice(self, start: int, stop: int) -> Batch:
+        """Return a batch of the rows from `start` up to, and without, `stop`, without copying them."""
+        columns = {name: values[start:stop] for name, values in self.columns.items()}
+        return Batch(self.kind, stop - start, columns)
+
 
 def make_batch(kind: Kind, columns: Mapping[str, ArrayLike]) -> Batch:
     """Make a batch of arrays.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -111,7 +110,7 @@ class Archiver:
         self._pending = Pending(bounds.epoch)
         self.problem = ""
         await self.tape.archived.create(1)  # tapes that were made before there was an archive have none yet
-        await self._tell(Place(bounds.epoch, self.archived), {})
+        await self._tell_again(bounds)
         work = [self._read(Inspector(self.archived)), self._flush_for_ever(tables)]
         tasks = [asyncio.create_task(task) for task in work]
         try:
@@ -143,6 +142,22 @@ class Archiver:
         mark = await asyncio.to_thread(tables.mark, self.archived)
         if stored is not None and stored.mark != mark:
             raise tables.lost(f"the tape has another entry {self.archived}")
+        if stored is not None:
+            self.archived_ns = stored.time_ns
+
+    async def _tell_again(self, bounds: TapeBounds) -> None:
+        """Tell up to where the lake is: whoever committed last may have been killed before it did.
+
+        What is between the place that was told and the lake's is on the tape still: nobody
+        drops what was not told.
+        """
+        told = await self.tape.archived.place()
+        after = told.sequence if told is not None and told.epoch == bounds.epoch else 0
+        standings: dict[str, Standing] = {}
+        while after < self.archived and (entries := await self.tape.read(after)):
+            standings |= {entry.producer: entry.standing for entry in entries if entry.sequence <= self.archived}
+            after = entries[-1].sequence
+        await self.tape.archived.tell(Place(bounds.epoch, self.archived), standings.items())
 
     async def _read(self, inspector: Inspector) -> None:
         async with aclosing(self.tape.follow(self.archived)) as followed:
@@ -173,7 +188,7 @@ class Archiver:
             await asyncio.to_thread(tables.commit, pending)
             self.committed_s = time.time()
             ARCHIVED_ROWS.labels(self._dataset).inc(pending.rows)
-            await self._tell(Place(bounds.epoch, pending.last), pending.standings)
+            await self.tape.archived.tell(Place(bounds.epoch, pending.last), pending.standings.items())
             self.archived, self.archived_ns = pending.last, pending.time_ns
         await self._put_instruments(tables)
         ARCHIVE_LAG.labels(self._dataset).set(max(0, bounds.last - self.archived))
@@ -182,9 +197,6 @@ class Archiver:
     async def _put_instruments(self, tables: Tables) -> None:
         await self._instruments.catch_up(self._directory)
         await asyncio.to_thread(tables.put_instruments, self._directory)
-
-    async def _tell(self, place: Place, standings: Mapping[str, Standing]) -> None:
-        await self.tape.archived.tell(place, standings.items())
 
     async def _drop(self, bounds: TapeBounds) -> None:
         """Let the tape drop what it need not keep, of what the lake has."""

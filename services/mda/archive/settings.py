@@ -23,5 +23,6 @@ class ArchiveSettings(BaseSettings):
     """Small files are written together into files of up to so many rows."""
     compact_s: Annotated[float, Field(gt=0)] = 60.0
     """How often to look for small files, in seconds."""
-    vacuum_hours: Annotated[int, Field(ge=0)] = 24
-    """Files that were replaced stay so long for those who still read them, in hours."""
+    vacuum_hours: Annotated[int, Field(ge=1)] = 24
+    """Files that were replaced stay so long for those who still read them, in hours; and so do new ones that no
+    commit has yet."""

@@ -131,8 +131,7 @@ def _each(parts: Sequence[Judged], sizes: Sequence[int]) -> list[Judged]:
 
 
 def _slice(part: Judged, rows: slice) -> Judged:
-    columns = {name: values[rows] for name, values in part.batch.columns.items()}
-    batch = Batch(part.batch.kind, rows.stop - rows.start, columns)
+    batch = part.batch.slice(rows.start, rows.stop)
     flagged = None if part.flagged is None else part.flagged[rows]
     return Judged(batch, flagged, None if part.aside is None else part.aside[rows])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from marketdata.v1 import error_reason_pb2 as reasons
@@ -17,11 +18,10 @@ _WITHIN_S: Final = 60.0
 async def archived_places(tape: Tape) -> AsyncGenerator[int]:
     """Yield the sequence number of the newest entry that the archive has of a tape, whenever it has more."""
     bounds = await tape.bounds()
-    places = tape.archived.follow()
-    while True:
-        place = await anext(places)
-        if bounds is not None and place.epoch == bounds.epoch:
-            yield place.sequence
+    async with aclosing(tape.archived.follow()) as places:
+        async for place in places:
+            if bounds is not None and place.epoch == bounds.epoch:
+                yield place.sequence
 
 
 async def next_place(places: AsyncGenerator[int], dataset: str) -> int:

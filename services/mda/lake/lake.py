@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from marketdata.columns import Batch, Kind, concatenate
+from marketdata.columns import ABSENT, Batch, Kind, concatenate
 from mda.lake.files import FileIndex, LakeFile, Range
 from mda.lake.layout import ENTRIES, SCHEMAS, TABLES, Placed, from_table, stored_names
 from mda.lake.location import Location
@@ -24,7 +24,6 @@ _FRESH_S: Final = 1.0
 """For how long a look at the log is good, in seconds."""
 
 _MOST_EMPTY: Final = 8
-_LATEST: Final = (1 << 63) - 1
 _ROW_BITS: Final = 20
 """An entry has fewer rows than 2^20."""
 
@@ -195,7 +194,7 @@ class Lake:
         ------
         LakeError
         """
-        wanted = view.of_epoch() | {"time_ns": (time_ns, _LATEST)}
+        wanted = view.of_epoch() | {"time_ns": (time_ns, ABSENT)}
         for file in view.files(ENTRIES, wanted):
             table = self._reader.read(view.tables[ENTRIES].location, file, wanted)
             sequence = table.column("tape_sequence").to_numpy()

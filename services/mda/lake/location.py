@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,8 +41,9 @@ class Location:
         """Return a place in it."""
         return Location("/".join((self.uri.rstrip("/"), *names)), self.options)
 
+    @cached_property
     def filesystem(self) -> fs.FileSystem:
-        """Return its files, by paths relative to it."""
+        """Its files, by paths relative to it."""
         if self.is_folder:
             return fs.SubTreeFileSystem(self.uri, fs.LocalFileSystem())
         handler: Any = DeltaStorageHandler(self.uri, dict(self.options))
@@ -49,7 +51,7 @@ class Location:
 
     def write(self, path: str, content: pa.Buffer) -> None:
         """Write a new file in it, which then survives a loss of power."""
-        filesystem = self.filesystem()
+        filesystem = self.filesystem
         folder = path.rpartition("/")[0]
         if self.is_folder and folder:
             filesystem.create_dir(folder, recursive=True)

@@ -66,7 +66,7 @@ class FileReader:
             footer = self._footer(location, file)
             groups = _groups(footer, wanted)
             with pq.ParquetFile(
-                location.filesystem().open_input_file(file.path),
+                location.filesystem.open_input_file(file.path),
                 metadata=footer.metadata,
                 page_checksum_verification=True,
             ) as opened:
@@ -97,7 +97,7 @@ def _known(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] |
 
 
 def _read_footer(location: Location, file: LakeFile) -> _Footer:
-    with location.filesystem().open_input_file(file.path) as source:
+    with location.filesystem.open_input_file(file.path) as source:
         _check_footer(source, file)
         with pq.ParquetFile(source) as opened:
             metadata = opened.metadata

@@ -8,17 +8,15 @@ be in one piece alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marketdata.columns import ABSENT
-from mda.market.bits import some
 from mda.market.exact import MAX_ROWS, WideInts, sum_products, sum_values
-from mda.market.intervals import Interval, Periods
-from mda.market.sessions import TradingDays
+from mda.market.intervals import Periods
 from mda.market.ticks import Int64s, Places, Rows, Ticks, in_bar_order, in_order
 
 _BLOCK: Final = MAX_ROWS
@@ -144,38 +142,6 @@ def merge(parts: Sequence[BarSums]) -> BarSums:
     if len(parts) < 2:
         return parts[0] if parts else _nothing()
     return _grouped(_concatenated(parts))
-
-
-def coarsen(sums: BarSums, finer: Interval, periods: Periods) -> BarSums:
-    """Return sums of longer bars.
-
-    Parameters
-    ----------
-    sums
-        Bars of the interval `finer`.
-    finer
-        Their length.
-    periods
-        What the longer bars are of. Sums that are in none of them are left out.
-
-    Raises
-    ------
-    ValueError
-        If a bar of the interval may be in two of the longer ones.
-    """
-    if not _nest(finer, periods):
-        raise ValueError(f"interval: bars of {finer.ns} ns do not add up to those asked for. Sum the rows themselves.")
-    numbers = periods.numbers(sums.start)
-    inside = numbers != ABSENT
-    if not inside.all():
-        sums, numbers = sums[inside], numbers[inside]
-    return _grouped(replace(sums, start=periods.starts_of(numbers))) if len(sums) else sums
-
-
-def _nest(finer: Interval, periods: Periods) -> bool:
-    if isinstance(periods, TradingDays):
-        return not some((periods.starts % finer.ns != 0) | (periods.ends % finer.ns != 0))
-    return isinstance(periods, Interval) and periods.ns % finer.ns == 0
 
 
 def _sum_block(ticks: Ticks, periods: Periods) -> BarSums:

@@ -132,7 +132,7 @@ class Bars:
     open, high, low, close
         int64 in 1e-9; `ABSENT` where there is none.
     volume
-        The sum of sizes, in 1e-9. `to_int64` tells it where it is below 9.2 billion whole units.
+        The sum of sizes, in 1e-9.
     turnover
         The sum of price times size, in 1e-18.
     vwap
@@ -228,7 +228,7 @@ def _placed(sums: BarSums, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.int
     rows = rows[grid.instruments[which[rows]] == sums.instrument_id[rows]]
     within = within[rows]
     if (grid.periods.starts_of(within) != sums.start[rows]).any():
-        raise ValueError("sums: they are not of the grid's bars. Sum rows to its periods, or coarsen what is finer.")
+        raise ValueError("sums: they are not of the grid's bars. Sum rows to its periods.")
     return rows, which[rows] * len(numbers) + (within - numbers.start)
 
 

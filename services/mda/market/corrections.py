@@ -129,8 +129,9 @@ class Corrections:
             self._evicted += 1
         if self._evicted > self._limit:
             self._evicted = 0
-            self._slots[:] = False
-            self._slots[_slots_of(np.array([key[1] for key in self._known], dtype=np.uint64))] = True
+            slots = np.zeros_like(self._slots)  # a new one: threads may be looking at the old one
+            slots[_slots_of(np.array([key[1] for key in self._known], dtype=np.uint64))] = True
+            self._slots = slots
 
 
 def _slots_of(sequences: NDArray[np.uint64]) -> NDArray[Any]:

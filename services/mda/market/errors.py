@@ -81,6 +81,16 @@ def invalid_field(field: str, rule: str, message: str) -> MarketDataError:
     return MarketDataError(reasons.ERROR_REASON_INVALID_FIELD, message, field=field, rule=rule)
 
 
+def still_reading(dataset: str) -> MarketDataError:
+    """Return the error for a tape that was not read to its end yet."""
+    return MarketDataError(
+        reasons.ERROR_REASON_TAPE_UNAVAILABLE,
+        f"The tape of {dataset} is still being read. Try again in a second.",
+        retry_after_s=1,
+        dataset=dataset,
+    )
+
+
 def archive_unavailable(dataset: str, problem: str) -> MarketDataError:
     """Return the error for an archive that does not go on, or a lake that does not answer."""
     return MarketDataError(reasons.ERROR_REASON_ARCHIVE_UNAVAILABLE, problem, retry_after_s=5, dataset=dataset)

@@ -94,13 +94,6 @@ class WideInts:
         """Return each value modulo 2^64, as int64."""
         return self.limbs[0] | self.limbs[1] << _LIMB_BITS
 
-    def to_int64(self) -> Int64s:
-        """Return the values as int64; `ABSENT` where one does not fit."""
-        low = self.low_words()
-        sign = low >> 63
-        fits = (self.limbs[2] == sign & _LIMB) & (self.limbs[3] == sign)
-        return np.where(fits, low, ABSENT)
-
     def to_floats(self) -> Floats:
         """Return the values as float64, off by less than 2^-50 of each."""
         low, *others = self.limbs.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Page tokens of lists that are in order of an id."""
+"""Page tokens of lists: the place after which a page begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mda.market.errors import invalid_field
 
 def encode_page(after_id: int) -> str:
     """Return the token of the page after an id."""
-    return base64.urlsafe_b64encode(after_id.to_bytes(8)).rstrip(b"=").decode()
+    return encode_token(after_id.to_bytes(8))
 
 
 def decode_page(token: str) -> int:
@@ -21,16 +21,30 @@ def decode_page(token: str) -> int:
     MarketDataError
         INVALID_FIELD if `encode_page` did not give the token.
     """
-    if not token:
-        return 0
+    return int.from_bytes(decode_token(token, 8)) if token else 0
+
+
+def encode_token(place: bytes) -> str:
+    """Return the token of the page after a place in a list."""
+    return base64.urlsafe_b64encode(place).rstrip(b"=").decode()
+
+
+def decode_token(token: str, size: int) -> bytes:
+    """Return the place of `size` bytes that a token is of.
+
+    Raises
+    ------
+    MarketDataError
+        INVALID_FIELD if `encode_token` did not give the token.
+    """
     try:
-        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        place = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        data = b""
-    if len(data) != 8 or encode_page(int.from_bytes(data)) != token:  # base64 has several ways to write the last byte
+        place = b""
+    if len(place) != size or encode_token(place) != token:  # base64 has several ways to write the last byte
         raise invalid_field(
             "page_token",
             "page_token",
             "page_token: not a token of this list. Send `next_page_token` of the page before.",
         )
-    return int.from_bytes(data)
+    return place

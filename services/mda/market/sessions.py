@@ -80,16 +80,6 @@ class TradingDays:
         first = int(np.searchsorted(self.ends, start_ns, side="right"))
         return range(first, int(np.searchsorted(self.starts, end_ns, side="left")))
 
-    def contain(self, times: Times) -> Mask:
-        """Return whether each time is within a session.
-
-        Parameters
-        ----------
-        times
-            int64, nanoseconds UTC, from the range that the days were asked for.
-        """
-        return self.numbers(times) != ABSENT
-
     def overlap(self, starts: Times, ends: Times) -> Mask:
         """Return whether any instant of each [start, end) is within a session.
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from marketdata.query.v1 import query_service_pb2
 from mda.lake.settings import LakeSettings
-from mda.query.history.source import Workers
+from mda.query.history.workers import Workers
 from mda.query.hubs import Hubs
 from mda.query.servicer import QueryServicer
 from mda.query.settings import QuerySettings

@@ -17,10 +17,18 @@ class Backlog:
     """Reads the tape ahead of its reader: while one page is sent, the next is on its way.
 
     Memory is bounded by two pages, of 4 MiB each, or of one entry where that is larger.
+
+    Parameters
+    ----------
+    hub
+        The dataset.
+    until
+        As in `Hub.entries_after`.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, until: int | None = None) -> None:
         self._hub = hub
+        self._until = until
         self._place = -1  # where what we have begins
         self._page: deque[ReadEntry] = deque()
         self._ahead: asyncio.Task[Sequence[ReadEntry]] | None = None
@@ -55,7 +63,7 @@ class Backlog:
             self._page.popleft()
 
     def _read_ahead(self, sequence: int) -> None:
-        self._ahead = asyncio.create_task(self._hub.entries_after(sequence, _PAGE_ENTRIES))
+        self._ahead = asyncio.create_task(self._hub.entries_after(sequence, _PAGE_ENTRIES, self._until))
 
     async def _take_ahead(self) -> Sequence[ReadEntry]:
         ahead, self._ahead = self._ahead, None

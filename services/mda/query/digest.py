@@ -68,7 +68,7 @@ async def tape_digest(
     Raises
     ------
     MarketDataError
-        INVALID_FIELD if `until` is before `after`; INVALID_CURSOR; CURSOR_OUT_OF_RANGE
+        TAPE_UNAVAILABLE; INVALID_FIELD if `until` is before `after`; INVALID_CURSOR; CURSOR_OUT_OF_RANGE
         if the tape does not hold a place, or loses it meanwhile.
     """
     deadline = time.monotonic() + within_s
@@ -84,6 +84,7 @@ async def tape_digest(
 async def _stretch(hub: Hub, request: GetDigestRequest) -> tuple[int, int]:
     after = await hub.place(request.after, "after") if request.after else await hub.earliest()
     if not request.until:
+        await hub.caught_up()  # what is durable counts, whichever replica is asked
         return after, max(hub.head, after)  # `after` may be of a replica that is ahead
     until = await hub.place(request.until, "until")
     if until < after:
@@ -115,7 +116,7 @@ class _Reading:
         """Read on, to the end or until a time on the monotonic clock."""
         turn = time.monotonic() + _TURN_S
         while self.place < self._until:
-            entries = await self._hub.entries_after(self.place, _ENTRIES_AT_ONCE)
+            entries = await self._hub.entries_after(self.place, _ENTRIES_AT_ONCE, self._until)
             if not entries:
                 await self._wait()
             for entry in entries:

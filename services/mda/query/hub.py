@@ -14,11 +14,10 @@ from nats.aio.client import Client
 from opentelemetry import propagate, trace
 
 from marketdata.columns import Batch, Kind
-from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.gap_pb2 import Gap
 from mda.lake.location import Location
 from mda.market.corrections import Corrections
-from mda.market.errors import MarketDataError
+from mda.market.errors import MarketDataError, still_reading
 from mda.market.instruments import Directory
 from mda.query.latest import LatestRows, latest_standing, split
 from mda.query.notices import tell_gaps
@@ -111,6 +110,7 @@ class Hub(Tiers):
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
+        self._learnt = 0  # up to where the checkpoint goes
         self._goal = 0  # where the tape ended when the hub opened
         self._sent_bytes = 0
         self._sent_rows = 0
@@ -137,16 +137,15 @@ class Hub(Tiers):
             self.corrections.add(batch)
         self.gaps.restore(checkpoint.sequence, checkpoint.gaps)
         self._begin(bounds.epoch)
-        await self._take_past(checkpoint.sequence, bounds.first - 1)
+        self._learnt = checkpoint.sequence
         self.head = max(checkpoint.sequence, bounds.first - 1)
         self._checkpointed = self.head
         self._inspector = Inspector(self.head)
         self._goal = bounds.last
-        if self.head >= self._goal:
-            self._ready.set()
 
-    async def _take_past(self, after: int, until: int) -> None:
-        """Take what the tape has dropped since the checkpoint, as far as the lake has it."""
+    async def _learn_past(self) -> None:
+        """Learn from what the tape has dropped since the checkpoint, as far as the lake has it."""
+        after, until = self._learnt, self.head
         while self._past is not None and after < until:
             try:
                 entries = await self._past.after(after, until)
@@ -165,15 +164,13 @@ class Hub(Tiers):
             async with asyncio.timeout(_READY_S):
                 await self._ready.wait()
         except TimeoutError:
-            raise MarketDataError(
-                reasons.ERROR_REASON_TAPE_UNAVAILABLE,
-                f"The tape of {self.dataset} is still being read. Try again in a second.",
-                retry_after_s=1,
-                dataset=self.dataset,
-            ) from None
+            raise still_reading(self.dataset) from None
 
     async def run(self) -> None:
         """Follow the tape, for ever; from an earlier place, where it has lost its newest entries."""
+        await self._learn_past()
+        if self.head >= self._goal:
+            self._ready.set()
         while True:
             following = asyncio.create_task(self._follow())
             watching = asyncio.create_task(self._lost())

@@ -75,7 +75,7 @@ class LatestRows:
 def split(batch: Batch) -> list[Batch]:
     """Return a batch as batches of at most `MAX_ROWS` rows."""
     starts = range(0, batch.rows, MAX_ROWS)
-    return [batch.take(np.arange(start, min(start + MAX_ROWS, batch.rows))) for start in starts]
+    return [batch.slice(start, min(start + MAX_ROWS, batch.rows)) for start in starts]
 
 
 def latest_standing(

@@ -210,16 +210,14 @@ def _interleaved(parts: Sequence[Placed]) -> Iterator[Batch]:
 
 def _pieces(batch: Batch, start: int, end: int) -> Iterator[Batch]:
     for at in range(start, end, MAX_ROWS):
-        stop = min(at + MAX_ROWS, end)
-        yield Batch(batch.kind, stop - at, {name: values[at:stop] for name, values in batch.columns.items()})
+        yield batch.slice(at, min(at + MAX_ROWS, end))
 
 
 def _between(placed: Placed, first: int, last: int) -> Placed:
     """Return the rows of a stretch, of rows in the order of the tape, without a copy."""
-    rows = slice(*np.searchsorted(placed.sequence, [first, last + 1]).tolist())
-    columns = {name: values[rows] for name, values in placed.batch.columns.items()}
-    batch = Batch(placed.batch.kind, rows.stop - rows.start, columns)
-    return Placed(batch, placed.epoch, placed.sequence[rows], placed.row[rows])
+    start, stop = np.searchsorted(placed.sequence, [first, last + 1]).tolist()
+    batch = placed.batch.slice(start, stop)
+    return Placed(batch, placed.epoch, placed.sequence[start:stop], placed.row[start:stop])
 
 
 def _size(placed: Placed | None) -> int:

@@ -40,7 +40,7 @@ from marketdata.v1.batch_pb2 import TradeView
 from mda.market.errors import MarketDataError, draining, invalid_field
 from mda.query.digest import tape_digest
 from mda.query.history.methods import HistoryMethods
-from mda.query.history.source import Workers
+from mda.query.history.workers import Workers
 from mda.query.hubs import Hubs
 from mda.query.opening import start_subscription
 from mda.query.row_stream import QUOTES, TRADES, RowForm, RowStream

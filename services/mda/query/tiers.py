@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -14,13 +15,15 @@ from marketdata.v1 import error_reason_pb2 as reasons
 from mda.lake.lake import Lake
 from mda.lake.location import Location
 from mda.market.cursor import Cursor, decode_cursor
-from mda.market.errors import MarketDataError, invalid_field, unknown_dataset
+from mda.market.errors import MarketDataError, invalid_field, still_reading, unknown_dataset
 from mda.query.gaps import Gaps
 from mda.query.past import FileCache, Past
 from mda.query.ring import ReadEntry, Ring, read_entry
 from mda.tape.damage import Inspector
 from mda.tape.tape import StoredEntry, Tape, TapeBounds
 
+_CATCH_UP_S: Final = 2.0
+_POLL_S: Final = 0.002
 _CURSOR_TAG: Final = field_tag(SubscribeResponse, "cursor")  # and of every stream's response
 
 
@@ -67,15 +70,30 @@ class Tiers:
         """The lake; None where there is none."""
         return self._lake
 
-    async def last(self) -> int:
-        """Return the sequence number of the tape's newest entry.
+    async def first(self) -> int:
+        """Return the sequence number of the tape's oldest entry.
 
         Raises
         ------
         MarketDataError
             UNKNOWN_DATASET; TAPE_UNAVAILABLE.
         """
-        return (await self._bounds()).last
+        return (await self._bounds()).first
+
+    async def caught_up(self) -> None:
+        """Wait until readers may have all that is on the tape now.
+
+        Raises
+        ------
+        MarketDataError
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE, also if that takes more than two seconds.
+        """
+        last = (await self._bounds()).last
+        deadline = time.monotonic() + _CATCH_UP_S
+        while self.head < last:
+            if time.monotonic() > deadline:
+                raise still_reading(self.dataset)
+            await asyncio.sleep(_POLL_S)
 
     def _begin(self, epoch: int) -> None:
         """Be of a tape of an epoch."""
@@ -89,10 +107,11 @@ class Tiers:
         """Return up to `limit` entries after a place; None if they are not in the ring."""
         return () if sequence >= self.head else self._ring.after(sequence, limit)
 
-    async def entries_after(self, sequence: int, limit: int) -> Sequence[ReadEntry]:
+    async def entries_after(self, sequence: int, limit: int, until: int | None = None) -> Sequence[ReadEntry]:
         """Return up to `limit` entries after a place: from the ring, or else the tape, or else the lake.
 
-        Those of the lake may be several joined into one.
+        Those of the lake may be several joined into one, but none from before `until` with
+        one from after it.
 
         Raises
         ------
@@ -103,17 +122,18 @@ class Tiers:
         if entries is not None:
             return entries
         # No further than `head`: the directory and the latest rows are of there.
-        stored = [entry for entry in await self._tape.read(sequence, max_records=limit) if entry.sequence <= self.head]
+        last = self.head if until is None else min(self.head, until)
+        stored = [entry for entry in await self._tape.read(sequence, max_records=limit) if entry.sequence <= last]
         if not stored or stored[0].sequence != sequence + 1:
             first = (await self._bounds()).first
             if first > sequence + 1:
-                return await self._dropped(sequence, first)
+                return await self._dropped(sequence, first, last)
         inspector = Inspector(sequence)
         return await self._healed(sequence, [self._read(entry, inspector) for entry in stored])
 
-    async def _dropped(self, sequence: int, first: int) -> Sequence[ReadEntry]:
+    async def _dropped(self, sequence: int, first: int, last: int) -> Sequence[ReadEntry]:
         """Return the next entries after a place, which the tape, that begins with `first`, has dropped."""
-        found = await self._past.after(sequence, first - 1) if self._past is not None else []
+        found = await self._past.after(sequence, min(first - 1, last)) if self._past is not None else []
         if not found:
             raise self._gone(first - 1)
         return found
@@ -173,7 +193,8 @@ class Tiers:
         # What the tape has dropped may be of then, too.
         earliest = await self.earliest()
         in_lake = await self._past.place_at(time_ns) if self._past is not None else None
-        if earliest and (in_lake is None or in_lake <= earliest):
+        oldest = bounds.first - 1 if in_lake is None else in_lake
+        if earliest and oldest <= earliest:  # what was before that may be of then
             raise self._gone(earliest, field)
         return place if in_lake is None else in_lake
 

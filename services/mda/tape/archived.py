@@ -6,13 +6,14 @@ its standing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
 
-from mda.tape.log import Log, Record, token_of
+from mda.tape.log import Log, Record, WrongPlaceError, token_of
 
 _MAX_BYTES: Final = 64 << 20
 """Room for some hundred thousand producers."""
@@ -77,6 +78,7 @@ class Archived:
         token = token_of(dataset)
         self._prefix = f"archived.{token}"
         self._log = Log(client, f"ARCHIVED_{token}", f"{self._prefix}.>")
+        self._told: dict[str, int] = {}  # the newest record of each subject, as far as we know
 
     async def create(self, replicas: int) -> None:
         """Make the log, if it is not there."""
@@ -85,12 +87,29 @@ class Archived:
     async def tell(self, place: Place, standings: Iterable[tuple[str, Standing]]) -> None:
         """Tell that the archive has a tape up to a place, and of the producers whose standing has changed.
 
-        The standings first: who drops entries up to the place knows them to be there.
+        The standings first: who drops entries up to the place knows them to be there. What
+        another archive has told meanwhile of a later entry stays.
         """
+        epoch = {_EPOCH: str(place.epoch)}
         for producer, standing in standings:
-            await self._log.append(self._subject(producer), b"", _headers(standing), None)
-        headers = {_EPOCH: str(place.epoch), _SEQUENCE: str(place.sequence)}
-        await self._log.append(f"{self._prefix}.place", b"", headers, None)
+            await self._tell(self._subject(producer), epoch | _headers(standing))
+        await self._tell(f"{self._prefix}.place", epoch | {_SEQUENCE: str(place.sequence)})
+
+    async def _tell(self, subject: str, headers: dict[str, str]) -> None:
+        """Make a record the newest of its subject, unless that is of the same entry, or a later one."""
+        while True:
+            expected = self._told.get(subject)
+            if expected is None:
+                newest = await self._log.last(subject)
+                if newest is not None and _entry(newest.headers) >= _entry(headers):
+                    return
+                expected = newest.sequence if newest is not None else 0
+            try:
+                self._told[subject] = await self._log.append(subject, b"", headers, expected)
+            except WrongPlaceError:
+                self._told.pop(subject, None)  # somebody else told: look what
+            else:
+                return
 
     async def place(self) -> Place | None:
         """Return up to where the archive has the tape; None where it has told of none."""
@@ -104,13 +123,19 @@ class Archived:
 
     async def follow(self) -> AsyncGenerator[Place]:
         """Yield the places that the archive tells, for ever; the newest first of all."""
-        async for records in self._log.follow(0):
-            for record in records:
-                if record.subject.endswith(".place"):
-                    yield _read_place(record)
+        async with aclosing(self._log.follow(0)) as followed:
+            async for records in followed:
+                for record in records:
+                    if record.subject == f"{self._prefix}.place":
+                        yield _read_place(record)
 
     def _subject(self, producer: str) -> str:
         return f"{self._prefix}.producer.{token_of(producer)}"
+
+
+def _entry(headers: Mapping[str, str]) -> tuple[int, int]:
+    """Return the entry that a record is of: tapes that are made anew have greater epochs."""
+    return int(headers[_EPOCH]), int(headers[_SEQUENCE])
 
 
 def _read_place(record: Record) -> Place:

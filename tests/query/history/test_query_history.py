@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 
 from marketdata.columns import ABSENT, NANOS, Batch, Kind, from_message, make_batch
-from marketdata.query.v1.query_service_pb2 import ScanResponse
+from marketdata.query.v1.query_service_pb2 import ScanRequest, ScanResponse
 from marketdata.wire import parse
 from mda.archive.archiver import Archiver
 from mda.lake.layout import Placed
@@ -29,11 +29,13 @@ from mda.market.sessions import Session
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.bars import BarQuery, make_bars, stretch_of
 from mda.query.history.listing import Listing, decode_place, encode_place, list_rows
-from mda.query.history.scan import Scan, scan_rows
-from mda.query.history.source import EVERYTHING, Source, Wanted, Workers, open_source
+from mda.query.history.methods import HistoryMethods
+from mda.query.history.scan import Scan, lake_stretch, scan_rows
+from mda.query.history.source import EVERYTHING, Source, Wanted, look, open_source
+from mda.query.history.workers import Workers
 from mda.query.hub import Hub
 from mda.query.selection import select
-from tests.archive.feeding import settings as archive_settings
+from tests.archive.feeding import archiver_of
 from tests.query.feeding import Feed, make_feed
 from tests.tape.helpers import NOW_NS, eventually, quotes, running, trades
 
@@ -99,7 +101,7 @@ class World:
 async def world_of(client: Client, folder: Path) -> AsyncIterator[World]:
     feed = await make_feed(client)
     hub = Hub(client, feed.dataset, 1 << 20, b"", Location(str(folder)))
-    archiver = Archiver(client, feed.dataset, Location(str(folder)), archive_settings())
+    archiver = archiver_of(feed, folder)
     await hub.open()
     async with running(hub.run()):
         yield World(feed, hub, archiver)
@@ -292,7 +294,7 @@ def test_pages_of_bars_cover_all_once(ids: list[int], minutes: int, limit: int) 
 async def _scanned(world: World, scan: Scan, place: int, until: int) -> tuple[list[int], str]:
     rows: list[int] = []
     cursor = ""
-    async for data in scan_rows(world.hub, scan, place, until):
+    async for data in scan_rows(world.hub, scan, [(place, until)]):
         message = parse(ScanResponse, data)
         cursor = message.cursor
         for batch in message.batches:
@@ -320,23 +322,96 @@ async def test_a_scan_gives_the_rows_of_a_time_in_the_order_of_the_tape(world: W
     ]
 
 
-async def test_too_many_queries_are_refused_and_the_rest_goes_on() -> None:
+async def test_a_scan_reads_where_its_rows_are_and_goes_on_after_a_cursor(client: Client, tmp_path: Path) -> None:
+    async with world_of(client, tmp_path) as world:
+        for second in range(0, 60, 2):
+            await world.write(quotes(second, 2, ts_event=[NOW_NS + second * SECOND, NOW_NS + (second + 1) * SECOND]))
+            if second in (18, 38):  # files of ten entries each; ten more stay on the tape
+                await world.archive()
+        await world.feed.tape.drop_before(16)
+        scan = Scan(select(None), (NOW_NS + 21 * SECOND, NOW_NS + 24 * SECOND), corrected=False)
+        lake, view = await look(world.hub)
+        assert lake is not None
+        assert view is not None
+        stretch = lake_stretch(lake, view, scan)
+        assert stretch == (10, 20)
+        methods = HistoryMethods(OneHub(world.hub), Workers())
+        request = ScanRequest(dataset="X")
+        request.start.FromNanoseconds(scan.times[0])
+        request.end.FromNanoseconds(scan.times[1] + 1)
+        messages = [parse(ScanResponse, data) async for data in methods.scan(request)]
+        assert _sequences(messages) == [21, 22, 23, 24]
+        request.end.FromNanoseconds(NOW_NS + 51 * SECOND)
+        messages = [parse(ScanResponse, data) async for data in methods.scan(request)]
+        assert _sequences(messages) == list(range(21, 51))
+        request.cursor = messages[0].cursor
+        rest = [parse(ScanResponse, data) async for data in methods.scan(request)]
+        assert _sequences([messages[0], *rest]) == list(range(21, 51))
+
+
+class OneHub:
+    """All hubs, of which there is one."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def get(self, _: str) -> Hub:
+        return self._hub
+
+
+def _sequences(messages: Sequence[Any]) -> list[int]:
+    return [
+        row for message in messages for batch in message.batches for row in from_message(batch)["sequence"].tolist()
+    ]
+
+
+async def test_rows_that_the_tape_dropped_before_the_archive_had_them_stop_no_query(
+    client: Client, tmp_path: Path
+) -> None:
+    async with world_of(client, tmp_path) as world:
+        await world.write(quotes(1))
+        await world.archive()
+        await world.write(quotes(2))
+        await world.write(quotes(3))
+        await eventually(lambda: world.hub.head == 3)
+        await world.feed.tape.drop_before(3)  # as a tape does that keeps what is young
+        found = list_rows(await world.source(), Listing(Wanted(Kind.QUOTE), 9)).batch
+        assert [row["sequence"] for row in facts(found)] == [1, 3]
+
+
+async def test_a_look_at_the_lake_is_not_older_than_the_tape(client: Client, tmp_path: Path) -> None:
+    async with world_of(client, tmp_path) as world:
+        await world.write(quotes(1))
+        await world.archive()
+        await world.source()  # a look that is good for a second
+        await world.write(quotes(2))
+        await world.archive()
+        await world.feed.tape.drop_before(3)
+        found = list_rows(await world.source(), Listing(Wanted(Kind.QUOTE), 9)).batch
+        assert [row["sequence"] for row in facts(found)] == [1, 2]
+
+
+async def test_queries_take_turns_and_too_many_are_refused() -> None:
     workers = Workers(threads=1, most_waiting=1)
     release = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    at_once: list[int] = []
 
-    def wait() -> int:
-        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(10)
-        return 5
+    async def query(number: int) -> int:
+        async with workers.turn():
+            at_once.append(number)
+            await release.wait()
+            assert at_once == [number]
+            at_once.remove(number)
+            return await workers.run("X", partial(int, number))
 
-    under_way = [asyncio.create_task(workers.run("X", wait)) for _ in range(2)]
+    under_way = [asyncio.create_task(query(number)) for number in (1, 2)]
     await asyncio.sleep(0)
     with pytest.raises(MarketDataError) as caught:
-        await workers.run("X", partial(int, 1))
+        await query(3)
     assert caught.value.reason_name == "OVERLOADED"
     release.set()
-    assert await asyncio.gather(*under_way) == [5, 5]
-    assert await workers.run("X", partial(int, 1)) == 1
+    assert await asyncio.gather(*under_way) == [1, 2]
+    assert await query(4) == 4
     workers.close()
 
 

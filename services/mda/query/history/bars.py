@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ from mda.lake.layout import Placed
 from mda.market.bar_sums import BarSums, merge, sum_rows
 from mda.market.bars import Bars, Fill, Gaps, Grid, finish
 from mda.market.intervals import Interval, Periods
+from mda.market.pages import decode_token, encode_token
 from mda.market.sessions import Session
 from mda.market.ticks import Ticks, quote_mids
 from mda.query.history.as_of import rows_as_of
@@ -22,6 +24,7 @@ from mda.query.history.source import Ids, Source, Wanted
 _MOST_PARTS: Final = 16
 """So many partial bars of an interval are merged into one."""
 
+_BAR: Final = struct.Struct(">Iq")
 _TRADE_COLUMNS: Final = ("sequence", "price", "size", "action")
 _QUOTE_COLUMNS: Final = ("bid_price", "ask_price")
 
@@ -90,6 +93,22 @@ def stretch_of(query: BarQuery, limit: int, after: tuple[int, int]) -> Stretch:
     if len(numbers) > limit:
         return Stretch(ids[:1], numbers[:limit])
     return Stretch(ids[: limit // max(1, len(numbers))], numbers)
+
+
+def encode_bar(after: tuple[int, int]) -> str:
+    """Return the token of the page after the bar of an instrument that begins at a time."""
+    return encode_token(_BAR.pack(*after))
+
+
+def decode_bar(token: str) -> tuple[int, int]:
+    """Return the instrument and the start of the bar that a page begins after; zeros for the empty token.
+
+    Raises
+    ------
+    MarketDataError
+        INVALID_FIELD if `encode_bar` did not give the token.
+    """
+    return _BAR.unpack(decode_token(token, _BAR.size)) if token else (0, 0)
 
 
 def make_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, gaps: Gaps) -> Bars:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from marketdata.columns import Batch, concatenate
 from mda.lake.layout import Placed
-from mda.market.errors import invalid_field
+from mda.market.pages import decode_token, encode_token
 from mda.query.history.source import Source, Wanted
 
 _FIRST_SPAN_NS: Final = 1_000_000_000
@@ -178,27 +176,15 @@ def _columns(placed: Placed) -> Iterator[NDArray[np.int64]]:
 
 def encode_place(last: Key | None) -> str:
     """Return the token of the page after a row; empty where there is none."""
-    return "" if last is None else base64.urlsafe_b64encode(_PLACE.pack(*last)).rstrip(b"=").decode()
+    return "" if last is None else encode_token(_PLACE.pack(*last))
 
 
 def decode_place(token: str) -> Key | None:
-    """Return the row that a page begins after.
+    """Return the row that a page begins after; None for the empty token.
 
     Raises
     ------
     MarketDataError
         INVALID_FIELD if `encode_place` did not give the token.
     """
-    if not token:
-        return None
-    try:
-        found: Key = _PLACE.unpack(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, struct.error):
-        found = (0, 0, 0, 0)
-    if encode_place(found) != token:
-        raise invalid_field(
-            "page_token",
-            "page_token",
-            "page_token: not a token of this list. Send `next_page_token` of the page before.",
-        )
-    return found
+    return _PLACE.unpack(decode_token(token, _PLACE.size)) if token else None

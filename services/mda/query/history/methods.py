@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from datetime import time as time_of_day
 from functools import partial
 from typing import Any, Final
@@ -39,11 +40,11 @@ from mda.market.rows import timestamp
 from mda.market.sessions import EVERY_DAY, Session
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.bar_rows import rows_of_bars
-from mda.query.history.bars import BarQuery, make_bars, stretch_of
+from mda.query.history.bars import BarQuery, decode_bar, encode_bar, make_bars, stretch_of
 from mda.query.history.listing import Listing, decode_place, encode_place, list_rows
-from mda.query.history.scan import Scan, scan_rows
-from mda.query.history.scan import stretch_of as scan_stretch
-from mda.query.history.source import EVERYTHING, Ids, Wanted, Workers, open_source
+from mda.query.history.scan import Scan, lake_stretch, scan_rows
+from mda.query.history.source import EVERYTHING, Ids, Wanted, look, open_source
+from mda.query.history.workers import Workers
 from mda.query.hub import Hub
 from mda.query.hubs import Hubs
 from mda.query.row_stream import QUOTES, TRADES, RowForm
@@ -96,17 +97,18 @@ class HistoryMethods:
         """List a page of bars."""
         hub = await self._hubs.get(request.dataset)
         query = _bar_query(request, await _all_ids(hub, request.symbols))
-        after = decode_place(request.page_token) or (0, 0, 0, 0)
-        stretch = stretch_of(query, request.page_size or _PAGE, after[:2])
+        after = decode_bar(request.page_token)
+        stretch = stretch_of(query, request.page_size or _PAGE, after)
         if not len(stretch.ids) or not len(stretch.numbers):
             return ListBarsResponse()
-        source = await open_source(hub, [Kind.QUOTE if query.of_quotes else Kind.TRADE])
-        work = partial(make_bars, source, query, stretch, time.time_ns(), hub.gaps.times())
-        bars = await self._workers.run(hub.dataset, work)
+        async with self._workers.turn():
+            source = await open_source(hub, [Kind.QUOTE if query.of_quotes else Kind.TRADE])
+            work = partial(make_bars, source, query, stretch, time.time_ns(), hub.gaps.times())
+            bars = await self._workers.run(hub.dataset, work)
         last = np.array([stretch.numbers.stop - 1], dtype=np.int64)
-        place = (int(stretch.ids[-1]), int(query.periods.starts_of(last)[0]), 0, 0)
-        more = stretch_of(query, 1, place[:2])
-        token = encode_place(place) if len(more.ids) and len(more.numbers) else ""
+        place = (int(stretch.ids[-1]), int(query.periods.starts_of(last)[0]))
+        more = stretch_of(query, 1, place)
+        token = encode_bar(place) if len(more.ids) and len(more.numbers) else ""
         return ListBarsResponse(bars=rows_of_bars(bars, hub.directory), next_page_token=token)
 
     async def quotes_as_of(self, request: GetQuotesAsOfRequest) -> GetQuotesAsOfResponse:
@@ -116,9 +118,10 @@ class HistoryMethods:
         ids = await _all_ids(hub, request.symbols)
         if not len(ids):
             return GetQuotesAsOfResponse()
-        source = await open_source(hub, [Kind.QUOTE])
-        work = partial(rows_as_of, source, Kind.QUOTE, ids, request.time.ToNanoseconds())
-        found = await self._workers.run(hub.dataset, work)
+        async with self._workers.turn():
+            source = await open_source(hub, [Kind.QUOTE])
+            work = partial(rows_as_of, source, Kind.QUOTE, ids, request.time.ToNanoseconds())
+            found = await self._workers.run(hub.dataset, work)
         if found is None:
             return GetQuotesAsOfResponse()
         rows = {int(instrument): row for row, instrument in enumerate(found["instrument_id"])}
@@ -133,20 +136,26 @@ class HistoryMethods:
         times = _times(request.start, request.end if request.HasField("end") else None)
         corrected = request.view == TradeView.TRADE_VIEW_CORRECTED
         scan = Scan(select(None if ids is None else frozenset(ids), kinds), times, corrected)
-        source = await open_source(hub, [])
-        first, until = await hub.earliest(), hub.head
-        if source.lake is not None and source.view is not None and source.view.archived and times != EVERYTHING:
-            work = partial(scan_stretch, source.lake, source.view, scan)
-            first = max(first, (await self._workers.run(hub.dataset, work))[0])
-        place = await hub.place(request.cursor, "cursor") if request.cursor else first
-        async for data in scan_rows(hub, scan, place, until):
-            yield data
+        place = await hub.place(request.cursor, "cursor") if request.cursor else await hub.earliest()
+        stretches = [(max(after, place), until) for after, until in await self._stretches(hub, scan)]
+        async with aclosing(scan_rows(hub, scan, stretches)) as messages:
+            async for data in messages:
+                yield data
+
+    async def _stretches(self, hub: Hub, scan: Scan) -> list[tuple[int, int]]:
+        """Return where rows of a scan are: in the lake, and after what the lake has."""
+        lake, view = await look(hub)
+        if lake is None or view is None or scan.times == EVERYTHING:
+            return [(0, hub.head)]
+        in_lake = await self._workers.run(hub.dataset, partial(lake_stretch, lake, view, scan))
+        return [in_lake, (view.archived, hub.head)]
 
     async def _dataset(self, name: str) -> Dataset:
         hub = await self._hubs.get(name)
         dataset = Dataset(name=name, instruments=len(hub.directory))
         dataset.earliest, dataset.latest = hub.cursor(await hub.earliest()), hub.cursor(hub.head)
-        source = await open_source(hub, list(Kind))
+        async with self._workers.turn():
+            source = await open_source(hub, list(Kind))
         for kind in Kind:
             least, greatest = source.span(kind)
             rows = sum(placed.batch.rows for placed in source.recent[kind])
@@ -171,8 +180,9 @@ class HistoryMethods:
             without=sum(1 << (verdict - 1) for verdict in set(request.without_verdicts) if verdict),
             standing=standing,
         )
-        source = await open_source(hub, [form.kind])
-        page = await self._workers.run(hub.dataset, partial(list_rows, source, listing))
+        async with self._workers.turn():
+            source = await open_source(hub, [form.kind])
+            page = await self._workers.run(hub.dataset, partial(list_rows, source, listing))
         rows = form.rows_of(page.batch, hub.directory) if page.batch is not None else []
         _mask(rows, request, form)
         return rows, encode_place(page.last)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from marketdata.columns import Batch
@@ -36,8 +37,12 @@ class Scan:
     corrected: bool
 
 
-def stretch_of(lake: Lake, view: View, scan: Scan) -> tuple[int, int]:
-    """Return the places in the lake between which its rows of a scan are; equal ones where there are none. Blocks."""
+Stretch = tuple[int, int]
+"""A stretch of the tape: it begins after the one place, and ends with the other."""
+
+
+def lake_stretch(lake: Lake, view: View, scan: Scan) -> Stretch:
+    """Return the stretch in which the lake has rows of a scan; an empty one where it has none. Blocks."""
     wanted = view.of_epoch() | {"ts_event": scan.times}
     files = [file for kind in scan.selection.kinds for file in view.files(TABLES[kind], wanted)]
     if not files:
@@ -46,46 +51,41 @@ def stretch_of(lake: Lake, view: View, scan: Scan) -> tuple[int, int]:
     return first - 1, min(view.archived, max(file.greatest["tape_sequence"] for file in files))
 
 
-async def scan_rows(hub: Hub, scan: Scan, place: int, until: int) -> AsyncGenerator[bytes]:
-    """Yield the rows of a stretch of the tape as messages with `batches` and `cursor`.
-
-    Parameters
-    ----------
-    hub
-        The dataset.
-    scan
-        The rows.
-    place, until
-        The stretch begins after the one, and ends with the other.
+async def scan_rows(hub: Hub, scan: Scan, stretches: Iterable[Stretch]) -> AsyncGenerator[bytes]:
+    """Yield the rows of stretches of the tape as messages with `batches` and `cursor`.
 
     Raises
     ------
     MarketDataError
         As `Hub.entries_after`.
     """
-    backlog = Backlog(hub)
-    data: list[bytes] = []
-    size = 0
+    for after, until in stretches:
+        async with aclosing(_pages(hub, after, until)) as pages:
+            async for entries in pages:
+                for data in _messages(hub, scan, entries):
+                    yield data
+
+
+async def _pages(hub: Hub, after: int, until: int) -> AsyncGenerator[Sequence[ReadEntry]]:
+    """Yield the entries of a stretch, page by page."""
+    backlog = Backlog(hub, until)
     try:
-        while place < until:
-            entries = await backlog.after(place)
-            if not entries:
-                break
-            for entry in entries:
-                place = entry.sequence
-                payload = _payload(hub, scan, entry) if place <= until else b""
-                data.append(payload)
-                size += len(payload)
-                if size >= MAX_WRITE_BYTES or (size and place >= until):
-                    yield b"".join((*data, hub.tail(entry)))
-                    data, size = [], 0
-                if place >= until:
-                    return
-            if size:
-                yield b"".join((*data, hub.tail(entries[-1])))
-                data, size = [], 0
+        while after < until and (found := await backlog.after(after)):
+            after = found[-1].sequence
+            yield [entry for entry in found if entry.sequence <= until]
     finally:
         backlog.drop()
+
+
+def _messages(hub: Hub, scan: Scan, entries: Sequence[ReadEntry]) -> Iterator[bytes]:
+    data: list[bytes] = []
+    size = 0
+    for entry in entries:
+        data.append(_payload(hub, scan, entry))
+        size += len(data[-1])
+        if size >= MAX_WRITE_BYTES or (size and entry is entries[-1]):
+            yield b"".join((*data, hub.tail(entry)))
+            data, size = [], 0
 
 
 def _payload(hub: Hub, scan: Scan, entry: ReadEntry) -> bytes:

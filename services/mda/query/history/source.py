@@ -4,81 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marketdata.columns import Batch, Kind
-from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.columns import ABSENT, Batch, Kind
 from mda.lake.errors import LakeError
 from mda.lake.lake import Lake, View
 from mda.lake.layout import TABLES, Placed
 from mda.market.corrections import Corrections, corrections_of
-from mda.market.errors import MarketDataError, archive_unavailable
+from mda.market.errors import archive_unavailable
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
 from mda.tape.payload import decode_payload
 
-_THREADS: Final = 2
-_MOST_WAITING: Final = 64
 _MOST_RECENT_ROWS: Final = 8 << 20
 _ENTRIES_AT_ONCE: Final = 1_024
 _TURN_S: Final = 0.002
-_CATCH_UP_S: Final = 2.0
-_POLL_S: Final = 0.002
 
-EVERYTHING: Final = (0, (1 << 63) - 1)
+EVERYTHING: Final = (0, ABSENT)
 """All event times."""
 
 Ids = NDArray[np.uint32]
-T = TypeVar("T")
-
-
-class Workers:
-    """The threads of all queries of the past: few, so that live readers have their share of the processors.
-
-    Parameters
-    ----------
-    threads
-        How many queries are worked on at the same time.
-    most_waiting
-        How many more may wait; others are refused.
-    """
-
-    def __init__(self, threads: int = _THREADS, most_waiting: int = _MOST_WAITING) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="history")
-        self._most = threads + most_waiting
-        self._under_way = 0
-
-    async def run(self, dataset: str, work: Callable[[], T]) -> T:
-        """Run work that blocks; return what it returns.
-
-        Raises
-        ------
-        MarketDataError
-            OVERLOADED if too many wait; ARCHIVE_UNAVAILABLE if the lake fails.
-        """
-        if self._under_way >= self._most:
-            raise MarketDataError(
-                reasons.ERROR_REASON_OVERLOADED,
-                "Too many queries of the past are under way. Try again in a second, and send fewer at once.",
-                retry_after_s=1,
-            )
-        self._under_way += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except LakeError as error:
-            raise archive_unavailable(dataset, str(error)) from error
-        finally:
-            self._under_way -= 1
-
-    def close(self) -> None:
-        """Take no more work."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,35 +123,37 @@ async def open_source(hub: Hub, kinds: Sequence[Kind]) -> Source:
         TAPE_UNAVAILABLE; ARCHIVE_UNAVAILABLE, among others where the archive is so far
         behind that the rest does not fit into memory.
     """
-    await _catch_up(hub)
-    lake = hub.lake
-    try:
-        view = await asyncio.to_thread(lake.view) if lake is not None else None
-    except LakeError as error:
-        raise archive_unavailable(hub.dataset, str(error)) from error
+    lake, view = await look(hub)
     source = Source(hub.epoch, lake, view, {kind: [] for kind in kinds}, hub.corrections)
-    after = view.archived if view is not None and view.archived else await hub.earliest()
-    await _gather(hub, after, source)
+    await _gather(hub, view.archived if view is not None else 0, source)
     return source
 
 
-async def _catch_up(hub: Hub) -> None:
-    """Wait until the hub has read what is on the tape now."""
-    last = await hub.last()
-    deadline = time.monotonic() + _CATCH_UP_S
-    while hub.head < last:
-        if time.monotonic() > deadline:
-            raise MarketDataError(
-                reasons.ERROR_REASON_TAPE_UNAVAILABLE,
-                f"The tape of {hub.dataset} is still being read. Try again in a second.",
-                retry_after_s=1,
-                dataset=hub.dataset,
-            )
-        await asyncio.sleep(_POLL_S)
+async def look(hub: Hub) -> tuple[Lake | None, View | None]:
+    """Return the lake as it is now, once the hub has read what is on the tape now; None where there is none.
+
+    Raises
+    ------
+    MarketDataError
+        TAPE_UNAVAILABLE; ARCHIVE_UNAVAILABLE.
+    """
+    await hub.caught_up()
+    lake = hub.lake
+    if lake is None:
+        return None, None
+    first = await hub.first()
+    try:
+        view = await asyncio.to_thread(lake.view)
+        if view.archived < first - 1:  # it has dropped, since that look, what the lake has
+            view = await asyncio.to_thread(partial(lake.view, fresh=True))
+    except LakeError as error:
+        raise archive_unavailable(hub.dataset, str(error)) from error
+    return lake, view
 
 
-async def _gather(hub: Hub, after: int, source: Source) -> None:
-    until = hub.head
+async def _gather(hub: Hub, archived: int, source: Source) -> None:
+    """Add the rows after what the lake has; of a tape that dropped entries before that, those that there are."""
+    after, until = max(archived, await hub.first() - 1), hub.head
     rows = 0
     turn = time.monotonic() + _TURN_S
     while after < until:
