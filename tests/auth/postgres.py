@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-import psycopg
+import pg8000.native
 
 from tests.polling import until
 from tests.tape.nats_server import free_port
@@ -58,8 +58,12 @@ class PostgresServer:
         self._process.wait(30)
         shutil.rmtree(self._folder)
 
+    @property
+    def port(self) -> int:
+        return self._port
+
     def url(self, database: str) -> str:
-        return f"postgresql+psycopg://mda:{PASSWORD}@127.0.0.1:{self._port}/{database}"
+        return f"postgresql://mda:{PASSWORD}@127.0.0.1:{self._port}/{database}"
 
     def new_database(self, template: str = "template1") -> str:
         """Make a database like another one; return its name."""
@@ -68,17 +72,19 @@ class PostgresServer:
         return name
 
     def execute(self, statement: str, database: str = "postgres") -> None:
-        with self._connect(database) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+        connection = self._connect(database)
+        try:
+            connection.run(statement)
+        finally:
+            connection.close()
 
-    def _connect(self, database: str) -> psycopg.Connection[Any]:
-        address = f"host=127.0.0.1 port={self._port} user=mda password={PASSWORD} dbname={database}"
-        return psycopg.connect(address, autocommit=True)
+    def _connect(self, database: str) -> pg8000.native.Connection:
+        return pg8000.native.Connection("mda", "127.0.0.1", database, self._port, PASSWORD, timeout=10)
 
     def _answers(self) -> bool:
         try:
             self._connect("postgres").close()
-        except psycopg.OperationalError:
+        except (pg8000.native.InterfaceError, pg8000.native.DatabaseError):
             return False
         return True
 

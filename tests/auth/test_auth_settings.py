@@ -26,11 +26,11 @@ def test_defaults() -> None:
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MDA_AUTH_DATABASE_URL", "postgresql+psycopg://u:hush@db/auth")
+    monkeypatch.setenv("MDA_AUTH_DATABASE_URL", "postgresql://u:hush@db/auth")
     monkeypatch.setenv("MDA_AUTH_TOKEN_TTL_S", "60")
     monkeypatch.setenv("MDA_AUTH_TARGET", "127.0.0.1:1")  # another setting's name
     settings = AuthSettings()
-    assert settings.database_url.get_secret_value() == "postgresql+psycopg://u:hush@db/auth"
+    assert settings.database_url.get_secret_value() == "postgresql://u:hush@db/auth"
     assert settings.token_ttl == timedelta(minutes=1)
     assert "hush" not in repr(settings)
 

@@ -54,5 +54,5 @@ class Database:
 def _translated_errors() -> Generator[None]:
     try:
         yield
-    except (OperationalError, PoolTimeoutError) as error:
+    except (OperationalError, PoolTimeoutError, OSError) as error:  # OSError: of TLS, before there is a connection
         raise StoreUnavailableError("the auth database does not answer") from error

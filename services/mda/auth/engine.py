@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from mda.auth import postgresql
 
 WRITES: Final = "mda_writes"
 """The execution option of connections that are going to write."""
@@ -28,8 +29,8 @@ def checked_url(url: str) -> URL:
     Raises
     ------
     ValueError
-        If it is not a URL, or names an SQLite database in memory. The message does not
-        repeat it, as it may hold a password.
+        If it is not a URL, names an SQLite database in memory, or neither SQLite nor
+        PostgreSQL. The message does not repeat it, as it may hold a password.
     """
     try:
         parsed = make_url(url)
@@ -38,7 +39,7 @@ def checked_url(url: str) -> URL:
     if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
         # Every connection would have a database of its own.
         raise ValueError("an SQLite database in memory cannot be shared; name a file: sqlite:///path/to/auth.db")
-    return parsed
+    return parsed if _is_sqlite(parsed) else postgresql.checked_url(parsed)
 
 
 def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engine:
@@ -58,38 +59,31 @@ def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engi
     ValueError
         If the URL is not one that can be used.
     OSError
-        If the SQLite file cannot be made.
+        If the SQLite file cannot be made, or the file of `sslrootcert` not be read.
     """
     parsed = checked_url(url)
     sqlite = _is_sqlite(parsed)
     engine = create_engine(
-        parsed,
+        parsed if sqlite else postgresql.server_url(parsed),
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout_s,
         pool_pre_ping=True,
-        connect_args={"timeout": timeout_s} if sqlite else _postgresql_arguments(timeout_s),
+        hide_parameters=True,  # in errors, which are logged: some are secrets
+        connect_args={"timeout": timeout_s} if sqlite else postgresql.connect_arguments(parsed, timeout_s),
     )
     if sqlite:
         _make_private(Path(str(parsed.database)))
         event.listen(engine, "connect", partial(_set_up_sqlite, timeout_s))
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "handle_error", postgresql.name_error, retval=True)
     return engine
 
 
 def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
-
-
-def _postgresql_arguments(timeout_s: float) -> dict[str, Any]:
-    return {
-        "connect_timeout": max(1, math.ceil(timeout_s)),
-        "options": f"-c lock_timeout={int(timeout_s * 1000)} -c statement_timeout={int(timeout_s * 2000)}",
-        # A server that has gone without a word is found out, too.
-        "keepalives_idle": 10,
-        "tcp_user_timeout": max(1000, int(timeout_s * 2000)),
-    }
 
 
 def _make_private(path: Path) -> None:
