@@ -24,7 +24,7 @@ from marketdata.v1.trade_pb2 import Trade
 from marketdata.v1.verdict_pb2 import Verdict
 from mda.ingestion.servicer import IngestionServicer
 from mda.runtime.handlers import Endpoint
-from mda.runtime.identity import Principal, set_principal
+from mda.runtime.identity import Caller, Principal, set_caller
 from mda.runtime.tasks import background_tasks
 from tests.ingestion.feeding import make_datasets
 from tests.tape.helpers import NOW_NS, new_name, quotes, rows_on_tape, trades
@@ -41,7 +41,7 @@ class Signed(grpc.aio.ServerInterceptor):
     """Takes every caller for one whose token lasts."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        set_principal(Principal("mdc_test", frozenset(), "internal", time.time() + 600))
+        set_caller(Caller(Principal("mdc_test", frozenset(), "internal", time.time() + 600)))
         return await continuation(handler_call_details)
 
 

@@ -18,8 +18,9 @@ from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.errors import unknown_symbol
 from mda.runtime.access import Rule
 from mda.runtime.handlers import Endpoint, Refused
-from mda.runtime.identity import TokenVerifier, current_principal, while_token_lives
+from mda.runtime.identity import TokenVerifier, current_principal
 from mda.runtime.interceptors import CallInterceptor, check_request
+from mda.runtime.lease import while_token_lives
 
 PATH: Final = "/mda.test.v1.Echo"
 _MESSAGE: Final = ".marketdata.v1.Instrument"

@@ -12,7 +12,7 @@ from issuing import AUDIENCE, ISSUER, Issuer, eventually
 
 from mda.market.errors import MarketDataError
 from mda.runtime import identity
-from mda.runtime.identity import Principal, TokenVerifier, current_principal, require_scope, set_principal
+from mda.runtime.identity import Principal, TokenVerifier, current_principal, require_scope, set_caller
 
 
 class Clock:
@@ -218,7 +218,7 @@ async def test_the_last_good_keys_serve_through_an_outage(
 
 
 def test_a_public_method_has_no_principal() -> None:
-    set_principal(None)
+    set_caller(None)
     with pytest.raises(LookupError, match="public"):
         current_principal()
 

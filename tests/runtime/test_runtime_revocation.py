@@ -17,7 +17,8 @@ from nats.aio.client import Client
 from marketdata.errors import api_error
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.errors import MarketDataError
-from mda.runtime.identity import Principal, TokenVerifier, current_principal, set_principal, while_token_lives
+from mda.runtime.identity import Caller, Principal, TokenVerifier, current_principal, set_caller
+from mda.runtime.lease import while_token_lives
 from mda.runtime.revocation import STREAM, SUBJECTS, Revocation, Revocations, Revoked, following_revocations
 from mda.runtime.settings import ServiceSettings
 from mda.tape.log import Log
@@ -69,7 +70,7 @@ def hold(revocations: Revocations, principal: Principal = HOLDER) -> None:
     async def renewed(token: str) -> Principal:
         return replace(principal, token_id=token, expires_s=LATER + 60)
 
-    set_principal(principal, renewed, revocations)
+    set_caller(Caller(principal, renewed, revocations))
 
 
 @pytest.mark.parametrize("name", ENDS)

@@ -44,7 +44,7 @@ from mda.market.instruments import Directory
 from mda.market.pages import decode_page, encode_page
 from mda.market.policy import effective
 from mda.market.rows import batch_of_quotes, batch_of_trades, quotes_of_batch, timestamp, trades_of_batch
-from mda.runtime.identity import while_token_lives
+from mda.runtime.lease import while_token_lives
 from mda.runtime.telemetry import BYTES, ROWS
 from mda.runtime.validation import validate_request
 

@@ -48,8 +48,9 @@ from mda.query.stream import Stream, serialize
 from mda.query.subscription import Subscription
 from mda.query.symbols import find_ids, start_position
 from mda.runtime.errors import status_of
-from mda.runtime.identity import Lease, current_principal, while_token_lives
+from mda.runtime.identity import current_principal
 from mda.runtime.interceptors import check_request
+from mda.runtime.lease import Lease, while_token_lives
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _EXPIRY_NOTICE_S: Final = 60.0

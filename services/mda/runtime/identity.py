@@ -6,8 +6,7 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +18,8 @@ from mda.market.errors import MarketDataError
 from mda.runtime.revocation import Revocations
 
 _ALGORITHM: Final = "ES256"
-_LEEWAY_S: Final = 10
+LEEWAY_S: Final = 10
+"""So much longer than they say tokens are good, in seconds, as clocks differ."""
 _MAX_CACHED: Final = 10_000
 _REFETCH_S: Final = 5.0
 """An unknown key id makes us ask for the keys again, at most this often, in seconds."""
@@ -50,8 +50,8 @@ class Principal:
         The ids of the API key (`client_id`) and of the token (`jti`); empty where the
         token does not say.
     version
-        The version of the client that the token was made for: each change that takes
-        something away makes the next one.
+        The version of the client that the token was made for: each change of what it
+        may do makes the next one.
     """
 
     client: str
@@ -71,12 +71,30 @@ class Principal:
 Renew = Callable[[str], Awaitable[Principal]]
 """Returns the holder of a fresh token, if it may make the call that is being served."""
 
-_current: ContextVar[Principal | None] = ContextVar("principal", default=None)
-_renew: ContextVar[Renew | None] = ContextVar("renew", default=None)
-_revocations: ContextVar[Revocations | None] = ContextVar("revocations", default=None)
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes the call that is being served.
+
+    Attributes
+    ----------
+    principal
+        The holder of its token.
+    renew
+        How a fresh token is looked at; None where the call takes none.
+    revocations
+        What may end its streams before their time.
+    """
+
+    principal: Principal
+    renew: Renew | None = None
+    revocations: Revocations | None = None
 
 
-def current_principal() -> Principal:
+_current: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def current_caller() -> Caller:
     """Return who makes the call that is being served.
 
     Raises
@@ -84,19 +102,20 @@ def current_principal() -> Principal:
     LookupError
         If the method is public.
     """
-    principal = _current.get()
-    if principal is None:
-        raise LookupError("no principal: the method is public")
-    return principal
+    caller = _current.get()
+    if caller is None:
+        raise LookupError("no caller: the method is public")
+    return caller
 
 
-def set_principal(
-    principal: Principal | None, renew: Renew | None = None, revocations: Revocations | None = None
-) -> None:
-    """Note who makes the call that is being served, how a fresh token is looked at, and what may end it."""
-    _current.set(principal)
-    _renew.set(renew)
-    _revocations.set(revocations)
+def current_principal() -> Principal:
+    """Return the holder of the token of the call that is being served. Errors as in `current_caller`."""
+    return current_caller().principal
+
+
+def set_caller(caller: Caller | None) -> None:
+    """Note who makes the call that is being served."""
+    _current.set(caller)
 
 
 class TokenVerifier:
@@ -147,12 +166,12 @@ class TokenVerifier:
         """
         principal = await self._verified_principal(_bearer(authorization))
         if self.revocations.covers(principal):
-            raise _invalid("revoked", "The token, its API key or its client has been revoked, or the client changed.")
+            raise invalid_token("revoked", "The token, its API key or its client is revoked, or the client changed.")
         return principal
 
     async def _verified_principal(self, token: str) -> Principal:
         known = self._verified.get(token)
-        if known is not None and known.expires_s + _LEEWAY_S > self._clock() and not self._stale():
+        if known is not None and known.expires_s + LEEWAY_S > self._clock() and not self._stale():
             self._verified.move_to_end(token)
             return known
         key = await self._key(_key_id(token))
@@ -172,7 +191,7 @@ class TokenVerifier:
                 await self._refresh()
         key = self._keys.get(key_id)
         if key is None:
-            raise _invalid("unknown_key", "The token is signed by a key that the issuer does not publish.")
+            raise invalid_token("unknown_key", "The token is signed by a key that the issuer does not publish.")
         return key
 
     async def _refresh(self) -> None:
@@ -201,19 +220,19 @@ class TokenVerifier:
                 algorithms=[_ALGORITHM],
                 audience=self._audience,
                 issuer=self._issuer,
-                leeway=_LEEWAY_S,
+                leeway=LEEWAY_S,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},
             )
         except jwt.ExpiredSignatureError:
-            raise _invalid("expired", "The token has expired. Get a fresh one from /oauth2/token.") from None
+            raise invalid_token("expired", "The token has expired. Get a fresh one from /oauth2/token.") from None
         except jwt.InvalidAudienceError:
-            raise _invalid("audience", f"The token is not for {self._audience!r}.") from None
+            raise invalid_token("audience", f"The token is not for {self._audience!r}.") from None
         except jwt.InvalidIssuerError:
-            raise _invalid("issuer", f"The token is not from {self._issuer!r}.") from None
+            raise invalid_token("issuer", f"The token is not from {self._issuer!r}.") from None
         except jwt.InvalidSignatureError:
-            raise _invalid("signature", "The token's signature is not its key's.") from None
+            raise invalid_token("signature", "The token's signature is not its key's.") from None
         except jwt.PyJWTError as error:
-            raise _invalid("claims", f"The token does not verify: {error}.") from None
+            raise invalid_token("claims", f"The token does not verify: {error}.") from None
         return Principal(
             client=claims["sub"],
             scopes=frozenset(str(claims.get("scope", "")).split()),
@@ -224,116 +243,6 @@ class TokenVerifier:
             token_id=str(claims.get("jti", "")),
             version=int(claims.get("version", 0)),
         )
-
-
-class Lease:
-    """How long a stream may live: as long as its token, and the fresh ones that come after it, are good.
-
-    Attributes
-    ----------
-    expires_s
-        When its token ends, in seconds since the epoch.
-    revoked
-        Whether its token is revoked, so that it ends now.
-    """
-
-    def __init__(self, principal: Principal, limit: asyncio.Timeout) -> None:
-        self._client = principal.client
-        self._limit = limit
-        self._held = ExitStack()
-        self.revoked = False
-        self._notice: tuple[float, Callable[[], None]] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self.expires_s = principal.expires_s
-
-    def before_end(self, notice_s: float, tell: Callable[[], None]) -> None:
-        """Call something so many seconds before the token ends, each time that one is about to."""
-        self._notice = (notice_s, tell)
-        self._schedule()
-
-    async def renew(self, token: str) -> None:
-        """Live as long as a fresh token of the same client.
-
-        Raises
-        ------
-        MarketDataError
-            INVALID_TOKEN; MISSING_SCOPE if it could not have opened the stream.
-        """
-        renew = _renew.get()
-        if renew is None:
-            raise _invalid("client", "This call takes no fresh token.")
-        principal = await renew(token)
-        if principal.client != self._client:
-            raise _invalid("client", "The fresh token is another client's. Send one of this stream's client.")
-        self.expires_s = max(self.expires_s, principal.expires_s)
-        self.hold(principal)
-        self._schedule()
-
-    def hold(self, principal: Principal) -> None:
-        """End when the token of a principal is revoked, instead of with the one before."""
-        self._held.close()
-        revocations = _revocations.get()
-        if revocations is not None:
-            self._held.enter_context(revocations.held(principal, self._revoke))
-
-    def end(self) -> None:
-        """Give no more notice, and end with nothing more."""
-        self._held.close()
-        self._silence()
-
-    def _revoke(self) -> None:
-        self.revoked = True
-        self._limit.reschedule(asyncio.get_running_loop().time())
-
-    def _silence(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _schedule(self) -> None:
-        if self.revoked:
-            return
-        loop = asyncio.get_running_loop()
-        left_s = self.expires_s - time.time()
-        self._limit.reschedule(loop.time() + left_s + _LEEWAY_S)
-        self._silence()
-        if self._notice is not None:
-            notice_s, tell = self._notice
-            self._timer = loop.call_later(max(0.0, left_s - notice_s), tell)
-
-
-@asynccontextmanager
-async def while_token_lives() -> AsyncGenerator[Lease]:
-    """Hold what a stream does to the life of its token, which may be renewed by the lease that this gives.
-
-    Raises
-    ------
-    MarketDataError
-        TOKEN_EXPIRED or TOKEN_REVOKED, when the token ends or is revoked while the body
-        runs; the body is cancelled.
-    """
-    principal = current_principal()
-    limit = asyncio.timeout(principal.expires_s + _LEEWAY_S - time.time())
-    lease = Lease(principal, limit)
-    try:
-        async with limit:
-            lease.hold(principal)
-            try:
-                yield lease
-            finally:
-                lease.end()
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        if lease.revoked:
-            raise MarketDataError(
-                reasons.ERROR_REASON_TOKEN_REVOKED,
-                "The stream's token, its API key or its client has been revoked, or the client changed. "
-                "Connect again with a fresh token from /oauth2/token.",
-            ) from None
-        raise MarketDataError(
-            reasons.ERROR_REASON_TOKEN_EXPIRED,
-            "The stream outlived its token. Connect again with a fresh one from /oauth2/token.",
-        ) from None
 
 
 def require_scope(principal: Principal, scope: str) -> None:
@@ -380,10 +289,10 @@ def require_dataset(principal: Principal, dataset: str, field: str) -> None:
 
 def _bearer(authorization: str | None) -> str:
     if authorization is None:
-        raise _invalid("missing", "Send `authorization: Bearer <token>`, with a token from /oauth2/token.")
+        raise invalid_token("missing", "Send `authorization: Bearer <token>`, with a token from /oauth2/token.")
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise _invalid("malformed", "The authorization header is not `Bearer <token>`.")
+        raise invalid_token("malformed", "The authorization header is not `Bearer <token>`.")
     return token
 
 
@@ -391,11 +300,12 @@ def _key_id(token: str) -> str:
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
-        raise _invalid("malformed", "The token is not a JSON Web Token.") from None
+        raise invalid_token("malformed", "The token is not a JSON Web Token.") from None
     if header.get("alg") != _ALGORITHM:
-        raise _invalid("algorithm", f"The token is not signed with {_ALGORITHM}.")
+        raise invalid_token("algorithm", f"The token is not signed with {_ALGORITHM}.")
     return str(header.get("kid", ""))
 
 
-def _invalid(problem: str, message: str) -> MarketDataError:
+def invalid_token(problem: str, message: str) -> MarketDataError:
+    """Return the error for a token that is not good, with its `problem`."""
     return MarketDataError(reasons.ERROR_REASON_INVALID_TOKEN, message, problem=problem)

@@ -26,7 +26,7 @@ from mda.market.errors import MarketDataError
 from mda.runtime.access import Rule
 from mda.runtime.errors import abort, status_code
 from mda.runtime.handlers import Malformed, Refused
-from mda.runtime.identity import Principal, TokenVerifier, require_dataset, require_scope, set_principal
+from mda.runtime.identity import Caller, Principal, TokenVerifier, require_dataset, require_scope, set_caller
 from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
 from mda.runtime.validation import validate_request
 
@@ -183,7 +183,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         principal = await verifier.verify(metadata.get("authorization"))
         structlog.contextvars.bind_contextvars(client=principal.client)
-        set_principal(principal, renewed, verifier.revocations)
+        set_caller(Caller(principal, renewed, verifier.revocations))
         return principal
 
 
