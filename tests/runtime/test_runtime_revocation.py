@@ -66,6 +66,15 @@ def test_those_whose_tokens_have_ended_are_forgotten() -> None:
     assert not revocations.covers(HOLDER)
 
 
+@pytest.mark.parametrize("versions", [(4, 5), (5, 4), (4, 5, 4)])
+def test_what_is_told_late_takes_nothing_back(versions: tuple[int, ...]) -> None:
+    revocations = Revocations()
+    for version in versions:
+        revocations.apply(Revocation(Revoked.CLIENT, "mdc_1", version, LATER))
+    assert revocations.covers(replace(HOLDER, version=4))
+    assert not revocations.covers(replace(HOLDER, version=5))
+
+
 def hold(revocations: Revocations, principal: Principal = HOLDER) -> None:
     async def renewed(token: str) -> Principal:
         return replace(principal, token_id=token, expires_s=LATER + 60)
@@ -120,6 +129,44 @@ async def test_a_fresh_token_saves_no_stream_that_is_revoked() -> None:
             await asyncio.sleep(30)
 
 
+@pytest.mark.parametrize("fresh", [{"version": 4}, {"version": 2}])
+async def test_a_client_that_changed_opens_its_stream_again(fresh: dict[str, int]) -> None:
+    """The fresh token may be for less than what the stream gives, and the revocation still be on its way."""
+
+    async def renewed(token: str) -> Principal:
+        return replace(HOLDER, token_id=token, **fresh)
+
+    set_caller(Caller(HOLDER, renewed, Revocations()))
+    async with while_token_lives() as lease:
+        with pytest.raises(MarketDataError) as caught:
+            await lease.renew("t2")
+    assert caught.value.reason_name == "TOKEN_REVOKED"
+
+
+async def test_a_stream_lives_as_long_as_its_newest_token_and_no_longer() -> None:
+    async def renewed(token: str) -> Principal:
+        return replace(HOLDER, token_id=token, expires_s=time.time() + 60)
+
+    set_caller(Caller(HOLDER, renewed, Revocations()))
+    async with while_token_lives() as lease:
+        await lease.renew("t2")
+        assert lease.expires_s < time.time() + 61
+
+
+async def test_what_is_revoked_twice_while_a_stream_ends_harms_nobody() -> None:
+    revocations = Revocations()
+    hold(revocations)
+    with pytest.raises(MarketDataError) as caught:
+        async with while_token_lives():
+            try:
+                revocations.apply(ENDS["its key"])
+                await asyncio.sleep(30)
+            finally:
+                revocations.apply(ENDS["its client"])
+                await asyncio.sleep(0)
+    assert caught.value.reason_name == "TOKEN_REVOKED"
+
+
 async def test_streams_that_have_ended_are_held_no_longer() -> None:
     revocations = Revocations()
     hold(revocations)
@@ -161,6 +208,26 @@ async def test_a_service_knows_what_was_revoked_before_it_began_and_what_comes(n
         assert not revocations.covers(other)
         await tell(log, Revocation(Revoked.TOKEN, "t9", 0, LATER))
         await eventually(lambda: revocations.covers(other), 5)
+
+
+async def test_what_is_not_understood_stops_nothing(nats: NatsServer, log: Log) -> None:
+    await log.append(ENDS["its key"].subject, b'{"what": "planet"}', {}, None)
+    await log.append(ENDS["its key"].subject, b"\x00", {}, None)
+    await tell(log, ENDS["its key"])
+    async with following_revocations(ServiceSettings(nats_url=nats.url)) as revocations:
+        assert revocations.covers(HOLDER)
+
+
+async def test_a_log_that_was_lost_and_made_anew_is_read_from_its_beginning(
+    nats: NatsServer, client: Client, log: Log
+) -> None:
+    for _ in range(5):
+        await tell(log, LEAVES["another client"])
+    async with following_revocations(ServiceSettings(nats_url=nats.url)) as revocations:
+        await client.jetstream().delete_stream(STREAM)
+        await log.create(max_bytes=1 << 20, replicas=1, keep_s=3600)
+        await tell(log, ENDS["the token"])
+        await eventually(lambda: revocations.covers(HOLDER), 10)
 
 
 async def test_a_log_that_is_not_there_yet_is_waited_for(nats: NatsServer, client: Client) -> None:

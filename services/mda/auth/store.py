@@ -29,6 +29,7 @@ from mda.auth.rows import (
 from mda.runtime.revocation import Revocation, Revoked
 
 _AUDIT_CHUNK = 1000
+_REVOCATIONS = 1000
 
 
 class Store:
@@ -216,8 +217,9 @@ class Store:
             return session.scalar(query.limit(1)) is not None
 
     def unsent_revocations(self) -> list[tuple[int, Revocation]]:
-        """Return the revocations that are yet to be sent to the services, with their numbers, in order."""
-        query = select(RevocationRow).where(RevocationRow.sent.is_(False)).order_by(RevocationRow.number)
+        """Return the next revocations, up to 1,000, that are to be sent to the services, with their numbers."""
+        unsent = select(RevocationRow).where(RevocationRow.sent.is_(False))
+        query = unsent.order_by(RevocationRow.number).limit(_REVOCATIONS)
         with self._database.reading() as session:
             return [(row.number, revocation_of(row)) for row in session.scalars(query)]
 
@@ -225,6 +227,11 @@ class Store:
         """Note that revocations have been sent."""
         with self._database.writing() as session:
             session.execute(update(RevocationRow).where(RevocationRow.number.in_(numbers)).values(sent=True))
+
+    def send_revocations_again(self) -> None:
+        """Note that none has been sent."""
+        with self._database.writing() as session:
+            session.execute(update(RevocationRow).values(sent=False))
 
     def forget_revocations(self, before: datetime) -> None:
         """Remove the revocations whose tokens have all ended by a time."""

@@ -56,7 +56,6 @@ class Teller:
         token = settings.nats_token.get_secret_value() if settings.nats_token else None
         async with connect(settings.nats_url, token, "mda-auth") as client:
             log = Log(client, STREAM, SUBJECTS)
-            await self._tried(lambda: self._create(log))
             while True:
                 await self._tried(lambda: self._send(log))
                 await self._pause()
@@ -71,14 +70,13 @@ class Teller:
             else:
                 return
 
-    async def _create(self, log: Log) -> None:
-        await log.create(max_bytes=_MAX_BYTES, replicas=self._replicas, keep_s=LONGEST_TOKEN.total_seconds())
-
     async def _send(self, log: Log) -> None:
-        unsent = await asyncio.to_thread(self._store.unsent_revocations)
-        for _, revocation in unsent:
-            await log.append(revocation.subject, revocation.encode(), {}, None)
-        if unsent:
+        # Services look there; and whoever loses the log, loses only what is told again here.
+        if await log.create(max_bytes=_MAX_BYTES, replicas=self._replicas, keep_s=LONGEST_TOKEN.total_seconds()):
+            await asyncio.to_thread(self._store.send_revocations_again)
+        while unsent := await asyncio.to_thread(self._store.unsent_revocations):
+            for _, revocation in unsent:
+                await log.append(revocation.subject, revocation.encode(), {}, None)
             await asyncio.to_thread(self._sent, unsent)
 
     def _sent(self, revocations: Sequence[tuple[int, Revocation]]) -> None:

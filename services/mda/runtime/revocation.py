@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ _SUBJECT: Final = "auth.revocations."
 _FIRST_LOOK_S: Final = 1.0
 """A service waits so long at its start, in seconds, to know what is revoked; longer would be an outage of its own."""
 _RETRY_S: Final = 0.1
+_LOOK_S: Final = 2.0
+"""How often it is looked whether the log is still the same one, in seconds."""
 _LOG: Final = structlog.stdlib.get_logger("mda.revocation")
 
 
@@ -53,7 +56,7 @@ class Revocation:
     version
         Of a client: tokens of an earlier version are revoked. Of others 0.
     until_s
-        When the last of the tokens ends by itself, in seconds since the epoch.
+        When the last of the tokens is good no longer anyway, in seconds since the epoch.
     """
 
     what: Revoked
@@ -72,7 +75,15 @@ class Revocation:
 
     @classmethod
     def decode(cls, data: bytes) -> Revocation:
-        """Return what `encode` gave the bytes of."""
+        """Return what `encode` gave the bytes of.
+
+        Raises
+        ------
+        ValueError
+            If it is of a kind that is not known here.
+        KeyError
+            If something is missing.
+        """
         fields = json.loads(data)
         return cls(Revoked(fields["what"]), fields["id"], fields["version"], fields["until_s"])
 
@@ -92,8 +103,14 @@ class Revocations:
         self._held: dict[tuple[Revoked, str], dict[object, tuple[Principal, Callable[[], None]]]] = {}
 
     def apply(self, revocation: Revocation) -> None:
-        """Refuse the tokens from now on, and end the streams that they opened."""
+        """Refuse the tokens from now on, and end the streams that they opened.
+
+        One of a client's earlier version changes nothing: they may come twice, and late.
+        """
         key = revocation.what, revocation.id
+        before = self._known.get(key)
+        if before is not None and before.version > revocation.version:
+            return
         self._known[key] = revocation
         self._known.move_to_end(key)
         for principal, end in list(self._held.get(key, {}).values()):
@@ -134,7 +151,7 @@ class Revocations:
             del self._held[key]
 
     def _forget(self) -> None:
-        # They come about in the order in which they end.
+        # Not exactly in the order in which they end, but within an hour of it.
         while self._known and next(iter(self._known.values())).until_s < self._clock():
             self._known.popitem(last=False)
 
@@ -151,7 +168,8 @@ def _keys(principal: Principal) -> list[tuple[Revoked, str]]:
 async def following_revocations(settings: ServiceSettings) -> AsyncGenerator[Revocations]:
     """Give the revocations that auth tells, as they come.
 
-    While NATS is away no new ones are known: tokens then live as long as they say.
+    While NATS is away no new ones are known, and to who starts then, none: tokens live as
+    long as they say.
     """
     revocations = Revocations()
     caught_up = asyncio.Event()
@@ -169,28 +187,55 @@ async def _follow(settings: ServiceSettings, revocations: Revocations, caught_up
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     async with connect(settings.nats_url, token, "mda-revocations") as client:
         log = Log(client, STREAM, SUBJECTS)
-        told = await _told_before(log)
-        _apply(told, revocations)
-        caught_up.set()
-        async for records in log.follow(told[-1].sequence if told else 0):
-            _apply(records, revocations)
+        made = await _made(log, None, _RETRY_S)
+        while True:
+            async with background_tasks() as tasks:
+                tasks.create_task(_apply_all(log, revocations, caught_up))
+                made = await _made(log, made, _LOOK_S)
+            _LOG.warning("the log of revocations was made anew")
 
 
-async def _told_before(log: Log) -> list[Record]:
-    told: list[Record] = []
+async def _made(log: Log, but: datetime | None, look_s: float) -> datetime:
+    """Return when the log was made, once there is another than the one that was made at a time."""
+    while True:
+        made = await _made_or_none(log)
+        if made is not None and made != but:
+            return made
+        await asyncio.sleep(look_s)
+
+
+async def _made_or_none(log: Log) -> datetime | None:
+    try:
+        info = await log.info()
+    except MarketDataError:  # NATS is away
+        return None
+    return None if info is None else info.created
+
+
+async def _apply_all(log: Log, revocations: Revocations, caught_up: asyncio.Event) -> None:
+    after = 0
+    while records := await _next(log, after):
+        _apply(records, revocations)
+        after = records[-1].sequence
+    caught_up.set()
+    async for records in log.follow(after):
+        _apply(records, revocations)
+
+
+async def _next(log: Log, after: int) -> list[Record]:
     while True:
         try:
-            records = await log.read(told[-1].sequence if told else 0)
-        except MarketDataError:  # auth has yet to make the log, or NATS is away
+            return await log.read(after)
+        except MarketDataError:
             await asyncio.sleep(_RETRY_S)
-            continue
-        if not records:
-            return told
-        told += records
 
 
 def _apply(records: Iterable[Record], revocations: Revocations) -> None:
     for record in records:
-        revocation = Revocation.decode(record.data)
+        try:
+            revocation = Revocation.decode(record.data)
+        except (ValueError, KeyError):  # of a newer release; what is known here goes on
+            _LOG.exception("a revocation that is not understood", sequence=record.sequence)
+            continue
         revocations.apply(revocation)
         _LOG.debug("revoked", what=revocation.what, id=revocation.id)

@@ -123,8 +123,8 @@ class Log:
         self._subjects = subjects
         self._timeout_s = timeout_s
 
-    async def create(self, *, max_bytes: int, replicas: int, keep_s: float | None, newest_only: bool = False) -> None:
-        """Make the stream, if it is not there.
+    async def create(self, *, max_bytes: int, replicas: int, keep_s: float | None, newest_only: bool = False) -> bool:
+        """Make the stream, if it is not there; return whether it was made.
 
         Parameters
         ----------
@@ -156,6 +156,8 @@ class Log:
                 await self._jetstream.stream_info(self.stream)
             except NotFoundError:
                 await self._jetstream.add_stream(config)
+                return True
+        return False
 
     async def info(self) -> api.StreamInfo | None:
         """Return what the server says of the stream; None if it is not there."""
