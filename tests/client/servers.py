@@ -32,6 +32,7 @@ from mda.runtime.access import access_rules
 from mda.runtime.handlers import Endpoint
 from mda.runtime.identity import TokenVerifier
 from mda.runtime.interceptors import CallInterceptor
+from mda.runtime.revocation import Revocations
 from mda.runtime.server import API_FILES
 from mda.runtime.settings import ServiceSettings
 from tests.client.services import SCOPES
@@ -117,8 +118,16 @@ def endings_endpoints(servicer: Endings) -> list[Endpoint]:
 class Api:
     """The whole API in this process."""
 
-    def __init__(self, url: str, api_key: str, draining: asyncio.Event, other_api_key: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        draining: asyncio.Event,
+        other_api_key: Callable[[], str],
+        revocations: Revocations,
+    ) -> None:
         self.other_api_key = other_api_key
+        self.revocations = revocations
         self.url = url
         self.target = url.partition("//")[2]
         self.api_key = api_key
@@ -158,6 +167,7 @@ async def whole_api(
             )
             endpoints = [auth_endpoint(auth), *ingestion, *query]
             async with served(endpoints, interceptors=(interceptor,), tls=tls) as address:
-                yield Api(f"{'https' if tls else 'http'}://{address}", api_key, draining, other_api_key)
+                url = f"{'https' if tls else 'http'}://{address}"
+                yield Api(url, api_key, draining, other_api_key, verifier.revocations)
     finally:
         store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -55,6 +55,8 @@ from mda.runtime.lease import Lease, while_token_lives
 Context = grpc.aio.ServicerContext[Any, Any]
 _EXPIRY_NOTICE_S: Final = 60.0
 """A reader is told so many seconds before its token ends."""
+_LAST_S: Final = 1.0
+"""So long a stream's last messages may take, in seconds."""
 
 
 class QueryServicer:
@@ -156,9 +158,10 @@ class QueryServicer:
                 finally:
                     reader.cancel()
         except MarketDataError as error:
+            last = [serialize(SubscribeResponse(end=status_of(error)))]
             if subscription is not None and error.reason == reasons.ERROR_REASON_DRAINING:
-                await context.write(subscription.farewell())
-            await context.write(serialize(SubscribeResponse(end=status_of(error))))
+                last.insert(0, subscription.farewell())
+            await _write_last(context, last)
             raise
 
     async def _latest(
@@ -187,7 +190,7 @@ class QueryServicer:
                 rows = RowStream(hub, position, form, ids, snapshot=snapshot, corrected=corrected)
                 await self._pump(rows, context)
         except MarketDataError as error:
-            await context.write(serialize(form.response(end=status_of(error))))
+            await _write_last(context, [serialize(form.response(end=status_of(error)))])
             raise
 
     async def _pump(self, stream: Stream, context: Context) -> None:
@@ -201,6 +204,14 @@ class QueryServicer:
     async def _close_on_drain(self, stream: Stream) -> None:
         await self._draining.wait()
         stream.close(draining())
+
+
+async def _write_last(context: Context, messages: Sequence[bytes]) -> None:
+    """Write what a stream ends with; where its reader does not read, the status has to do."""
+    with suppress(grpc.aio.InternalError, TimeoutError):  # InternalError: the message before is still on its way
+        async with asyncio.timeout(_LAST_S):
+            for message in messages:
+                await context.write(message)
 
 
 def _metadata(context: Context, name: str) -> str:
