@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from marketdata.columns import Kind
@@ -25,6 +26,7 @@ from marketdata.query.v1.query_service_pb2 import (
     ListTradesRequest,
     ListTradesResponse,
     ScanRequest,
+    StreamBarsRequest,
 )
 from marketdata.query.v1.query_service_pb2 import (
     Session as SessionMessage,
@@ -40,8 +42,10 @@ from mda.market.rows import timestamp
 from mda.market.sessions import EVERY_DAY, Session
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.bar_rows import rows_of_bars
+from mda.query.history.bar_stream import BarStream, LiveBars
 from mda.query.history.bars import BarQuery, decode_bar, encode_bar, make_bars, stretch_of
 from mda.query.history.listing import Listing, decode_place, encode_place, list_rows
+from mda.query.history.open_bars import Calendar
 from mda.query.history.scan import Scan, lake_stretch, scan_rows
 from mda.query.history.source import EVERYTHING, Ids, Wanted, look, open_source
 from mda.query.history.workers import Workers
@@ -110,6 +114,19 @@ class HistoryMethods:
         more = stretch_of(query, 1, place)
         token = encode_bar(place) if len(more.ids) and len(more.numbers) else ""
         return ListBarsResponse(bars=rows_of_bars(bars, hub.directory), next_page_token=token)
+
+    async def stream_bars(self, request: StreamBarsRequest) -> BarStream:
+        """Return a stream of bars."""
+        hub = await self._hubs.get(request.dataset)
+        ids = await find_ids(hub, request.symbols)
+        wanted = LiveBars(
+            Calendar(_interval(request.interval), _session(request.session)),
+            None if ids is None else np.unique(np.array(ids, dtype=np.uint32)),
+            request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
+            request.updates.ToNanoseconds(),
+        )
+        cursor = await hub.place(request.cursor, "cursor") if request.cursor else None
+        return BarStream(hub, wanted, self._workers, cursor)
 
     async def quotes_as_of(self, request: GetQuotesAsOfRequest) -> GetQuotesAsOfResponse:
         """Give each symbol's quote as of a time."""
@@ -223,15 +240,11 @@ def _bar_query(request: ListBarsRequest, ids: Ids) -> BarQuery:
     start_ns = request.start.ToNanoseconds()
     if end_ns <= start_ns:
         raise invalid_field("end", "after", "end: is not after `start`. Send a later time, or none.")
-    try:
-        interval = Interval(request.interval.ToNanoseconds())
-    except ValueError as error:
-        raise invalid_field("interval", "interval", str(error)) from None
     query = BarQuery(
         ids,
         start_ns,
         end_ns,
-        interval,
+        _interval(request.interval),
         _session(request.session),
         request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
         _FILLS[request.fill],
@@ -251,6 +264,13 @@ def _check_size(query: BarQuery) -> None:
             bars=periods,
             limit=_MOST_PERIODS,
         )
+
+
+def _interval(message: Duration) -> Interval:
+    try:
+        return Interval(message.ToNanoseconds())
+    except ValueError as error:
+        raise invalid_field("interval", "interval", str(error)) from None
 
 
 def _session(message: SessionMessage) -> Session:

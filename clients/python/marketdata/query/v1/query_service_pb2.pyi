@@ -419,6 +419,36 @@ class ListBarsResponse(_message.Message):
     next_page_token: str
     def __init__(self, bars: _Optional[_Iterable[_Union[_bar_pb2.Bar, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class StreamBarsRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "interval", "source", "session", "updates", "cursor")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    interval: _duration_pb2.Duration
+    source: _bar_pb2.BarSource
+    session: Session
+    updates: _duration_pb2.Duration
+    cursor: str
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., source: _Optional[_Union[_bar_pb2.BarSource, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., updates: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class StreamBarsResponse(_message.Message):
+    __slots__ = ("bars", "cursor", "watermark", "end")
+    BARS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    bars: _containers.RepeatedCompositeFieldContainer[_bar_pb2.Bar]
+    cursor: str
+    watermark: Watermark
+    end: _status_pb2.Status
+    def __init__(self, bars: _Optional[_Iterable[_Union[_bar_pb2.Bar, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
 class GetQuotesAsOfRequest(_message.Message):
     __slots__ = ("dataset", "symbols", "time")
     DATASET_FIELD_NUMBER: _ClassVar[int]

@@ -85,6 +85,11 @@ class QueryServiceStub:
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
                 response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.FromString,
                 _registered_method=True)
+        self.StreamBars = channel.unary_stream(
+                '/marketdata.query.v1.QueryService/StreamBars',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsResponse.FromString,
+                _registered_method=True)
         self.GetQuotesAsOf = channel.unary_unary(
                 '/marketdata.query.v1.QueryService/GetQuotesAsOf',
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.GetQuotesAsOfRequest.SerializeToString,
@@ -183,6 +188,16 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamBars(self, request, context):
+        """Bars as they come: each once its interval is over, and again each time that
+        late rows have changed it, which its `last_sequence` tells, or cancelled or
+        corrected trades, of this interval and the one before it.
+        The same bars as ListBars gives. Otherwise as StreamQuotes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetQuotesAsOf(self, request, context):
         """Each symbol's quote as of a time: the last one whose event was not after
         it.
@@ -260,6 +275,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.ListBars,
                     request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.FromString,
                     response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.SerializeToString,
+            ),
+            'StreamBars': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamBars,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsResponse.SerializeToString,
             ),
             'GetQuotesAsOf': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuotesAsOf,
@@ -548,6 +568,33 @@ class QueryService:
             '/marketdata.query.v1.QueryService/ListBars',
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBars(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/StreamBars',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,12 @@ class QueryServiceStub:
     """Trades of a time. Otherwise as ListQuotes."""
     ListBars: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]
     """Bars of a time, by symbol and start."""
+    StreamBars: _grpc.UnaryStreamMultiCallable[_query_service_pb2.StreamBarsRequest, _query_service_pb2.StreamBarsResponse]
+    """Bars as they come: each once its interval is over, and again each time that
+    late rows have changed it, which its `last_sequence` tells, or cancelled or
+    corrected trades, of this interval and the one before it.
+    The same bars as ListBars gives. Otherwise as StreamQuotes.
+    """
     GetQuotesAsOf: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetQuotesAsOfRequest, _query_service_pb2.GetQuotesAsOfResponse]
     """Each symbol's quote as of a time: the last one whose event was not after
     it.
@@ -114,6 +120,12 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """Trades of a time. Otherwise as ListQuotes."""
     ListBars: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]  # type: ignore[assignment]
     """Bars of a time, by symbol and start."""
+    StreamBars: _aio.UnaryStreamMultiCallable[_query_service_pb2.StreamBarsRequest, _query_service_pb2.StreamBarsResponse]  # type: ignore[assignment]
+    """Bars as they come: each once its interval is over, and again each time that
+    late rows have changed it, which its `last_sequence` tells, or cancelled or
+    corrected trades, of this interval and the one before it.
+    The same bars as ListBars gives. Otherwise as StreamQuotes.
+    """
     GetQuotesAsOf: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetQuotesAsOfRequest, _query_service_pb2.GetQuotesAsOfResponse]  # type: ignore[assignment]
     """Each symbol's quote as of a time: the last one whose event was not after
     it.
@@ -221,6 +233,18 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_service_pb2.ListBarsResponse, _abc.Awaitable[_query_service_pb2.ListBarsResponse]]:
         """Bars of a time, by symbol and start."""
+
+    @_abc_1.abstractmethod
+    def StreamBars(
+        self,
+        request: _query_service_pb2.StreamBarsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_query_service_pb2.StreamBarsResponse], _abc.AsyncIterator[_query_service_pb2.StreamBarsResponse]]:
+        """Bars as they come: each once its interval is over, and again each time that
+        late rows have changed it, which its `last_sequence` tells, or cancelled or
+        corrected trades, of this interval and the one before it.
+        The same bars as ListBars gives. Otherwise as StreamQuotes.
+        """
 
     @_abc_1.abstractmethod
     def GetQuotesAsOf(
