@@ -87,6 +87,7 @@ class OpenBars:
         self._first_end = ABSENT
         self._told_ns = 0
         self._told_ended_ns = 0
+        self._told_early: set[Key] = set()
         self.floor_ns = 0
         self.changed: set[Key] = set()
         self.late: set[Key] = set()
@@ -136,24 +137,34 @@ class OpenBars:
 
     def due_ns(self) -> int:
         """Return when bars are to be told next; `ABSENT` while there is nothing to tell."""
-        if not self.changed and not self.late:
+        if self._first_end == ABSENT:
             return ABSENT
         ended = max(self._first_end + SETTLE_NS, self._told_ended_ns + _PACE_NS)
-        return min(ended, self._told_ns + self._updates_ns) if self._updates_ns else ended
+        updates = self._updates_ns and (self.changed or self.late)
+        return min(ended, self._told_ns + self._updates_ns) if updates else ended
 
     def take(self, now_ns: int) -> set[Key]:
-        """Return the bars that are to be told now, and forget that they are."""
-        keys = list(self.changed | self.late)
+        """Return the bars that are to be told now, and forget that they are.
+
+        Those that were told while they went on are to be told again when they are over.
+        """
+        keys = list(self.changed | self.late | self._told_early)
         starts = np.array([start for _, start in keys], dtype=np.int64)
-        updates = self._updates_ns and now_ns >= self._told_ns + self._updates_ns
-        due = np.full(len(keys), fill_value=True) if updates else self.ends_of(starts) + SETTLE_NS <= now_ns
-        self.changed, self.late, self._first_end = set(), set(), ABSENT
-        rest = np.flatnonzero(~due)
-        if len(rest):
-            self._note([keys[place] for place in rest.tolist()], starts[rest])
+        over = self.ends_of(starts) + SETTLE_NS <= now_ns
+        updates = bool(self._updates_ns) and now_ns >= self._told_ns + self._updates_ns
+        told = {
+            key
+            for key, is_over in zip(keys, over.tolist(), strict=True)
+            if is_over or (updates and key in self.changed)
+        }
+        going = np.flatnonzero(~over)
+        self._told_early = {keys[place] for place in going.tolist()} & (self._told_early | told)
+        self.changed -= told
+        self.late -= told
+        self._first_end = int(self.ends_of(starts[going]).min()) if len(going) else ABSENT
         self._told_ended_ns = now_ns
         self._told_ns = now_ns if updates else self._told_ns
-        return {keys[place] for place in np.flatnonzero(due).tolist()}
+        return told
 
     def forget_before(self, floor_ns: int) -> None:
         """Know bars before a time no more."""
