@@ -232,6 +232,19 @@ def test_trades_and_bars_are_shown(past: Stack) -> None:
     assert "final" in past.mda("query", "bars", "PAST", *RANGE, *filled).stdout
 
 
+def test_trades_are_shown_with_the_quotes_before_them(past: Stack) -> None:
+    options = ("trades", "PAST", *RANGE, "--with-quotes")
+    rows = list(csv.DictReader(io.StringIO(past.mda("query", *options, "-o", "csv").stdout)))
+    expected: list[str] = []
+    for second, instrument in enumerate([1, 1, 2, 1, 1]):  # of both kinds there is a row each second
+        before = np.flatnonzero(QUOTES["instrument_id"][: second + 1] == instrument)
+        expected.append(str(before[-1]) if len(before) else "")
+    assert [row["quote_sequence"] for row in rows] == expected
+    assert any(expected)
+    assert "quote bid price" in past.mda("query", *options).stdout
+    assert "oldest first" in past.mda("query", *options, "--newest-first", check=False).stderr
+
+
 def test_bars_of_a_session_are_shown(past: Stack) -> None:
     options = ("--interval", "1d", "--time-zone", "America/Chicago", "--hours", "17:00-16:00", "--weekdays", "1-5")
     (bar, _) = json.loads(past.mda("query", "bars", "PAST", *RANGE, *options, "-o", "json").stdout)

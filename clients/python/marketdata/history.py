@@ -20,9 +20,11 @@ from marketdata.query.v1.query_service_pb2 import (
     ListDatasetsRequest,
     ListQuotesRequest,
     ListTradesRequest,
+    ListTradesWithQuotesRequest,
     ScanRequest,
     Session,
     StreamBarsRequest,
+    TradeWithQuote,
 )
 from marketdata.query.v1.query_service_pb2_grpc import QueryServiceStub
 from marketdata.scan import Scan
@@ -118,6 +120,30 @@ class History:
         )
         _set_range(request, start_ns, end_ns)
         return await self._pages(self._query.ListTrades, request, "trades", limit)
+
+    async def trades_with_quotes(
+        self,
+        dataset: str,
+        symbols: Sequence[str] | None = None,
+        *,
+        start_ns: int,
+        end_ns: int | None = None,
+        tolerance_ns: int | None = None,
+        limit: int | None = None,
+        corrected: bool = False,
+    ) -> list[TradeWithQuote]:
+        """Return trades, each with the quote before it; otherwise as `trades`.
+
+        Parameters
+        ----------
+        tolerance_ns
+            How much older than its trade a quote may be, in nanoseconds; None for any age.
+        """
+        request = ListTradesWithQuotesRequest(dataset=dataset, symbols=_some(symbols), view=_view(corrected))
+        if tolerance_ns is not None:
+            request.tolerance.FromNanoseconds(tolerance_ns)
+        _set_range(request, start_ns, end_ns)
+        return await self._pages(self._query.ListTradesWithQuotes, request, "rows", limit)
 
     async def bars(
         self,

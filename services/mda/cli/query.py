@@ -16,7 +16,17 @@ from marketdata.client import Client
 from marketdata.columns import NANOS
 from marketdata.v1.bar_pb2 import BarFill, BarSource
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
-from mda.cli.row_output import BARS, DATASETS, QUOTES, TRADES, Form, RowOutput, RowPrinter, print_rows
+from mda.cli.row_output import (
+    BARS,
+    DATASETS,
+    QUOTES,
+    TRADES,
+    TRADES_WITH_QUOTES,
+    Form,
+    RowOutput,
+    RowPrinter,
+    print_rows,
+)
 from mda.cli.session_options import HoursOption, WeekdaysOption, ZoneOption, parse_session
 from mda.cli.times import EndOption, SymbolOption, check_range, parse_interval, parse_time
 
@@ -104,6 +114,7 @@ def trades(
     corrected: Annotated[
         bool, typer.Option("--corrected", help="Trades as they stand, not as they came: cancels and corrections done.")
     ] = False,
+    with_quotes: Annotated[bool, typer.Option("--with-quotes", help="Show the quote before each trade, too.")] = False,
     output: OutputOption = RowOutput.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
@@ -112,8 +123,17 @@ def trades(
     """Show trades, by event time.
 
     Example: mda query trades SIM --symbol ALFA --start 2026-07-01 --end 2026-07-02 --corrected
+
+    Example: mda query trades SIM --symbol ALFA --with-quotes --output csv
     """
     start_ns = _start(start, end)
+    if with_quotes and newest_first:
+        raise typer.BadParameter("trades with quotes come oldest first.", param_hint="--newest-first")
+
+    async def ask_joined(client: Client, most: int) -> Sequence[Message]:
+        return await client.trades_with_quotes(
+            dataset, symbol or None, start_ns=start_ns, end_ns=end, corrected=corrected, limit=most
+        )
 
     async def ask(client: Client, most: int) -> Sequence[Message]:
         return await client.trades(
@@ -126,7 +146,8 @@ def trades(
             limit=most,
         )
 
-    _show(TRADES, output, limit, ask, connection(data, url, api_key))
+    form, method = (TRADES_WITH_QUOTES, ask_joined) if with_quotes else (TRADES, ask)
+    _show(form, output, limit, method, connection(data, url, api_key))
 
 
 @app.command()

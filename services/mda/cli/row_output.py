@@ -60,6 +60,11 @@ def _form(what: str, message: type[Message], shown: str) -> Form:
 _OF_DATASETS: Final = ("dataset", "instruments", "kind", "rows", "start_time", "end_time")
 QUOTES: Final = _form("quotes", Quote, "event_time symbol bid_size bid_price ask_price ask_size verdicts")
 TRADES: Final = _form("trades", Trade, "event_time symbol price size side action refers_to verdicts")
+TRADES_WITH_QUOTES: Final = Form(
+    "trades",
+    [*TRADES.columns, *(f"quote_{name}" for name in QUOTES.columns if name != "symbol")],
+    ["event_time", "symbol", "price", "size", "side", "quote_event_time", "quote_bid_price", "quote_ask_price"],
+)
 BARS: Final = _form("bars", Bar, "start_time symbol open high low close volume count vwap state empty in_gap")
 DATASETS: Final = Form("datasets", _OF_DATASETS, _OF_DATASETS)
 
@@ -133,6 +138,10 @@ def _lines(form: Form, row: dict[str, Any]) -> list[dict[str, str]]:
     if form is DATASETS:
         common = {"dataset": row["name"], "instruments": row.get("instruments", 0)}
         return [_texts(common | kind) for kind in row.get("kinds", [{}])]
+    if form is TRADES_WITH_QUOTES:
+        quote = _texts(row.get("quote", {}))
+        beside = {f"quote_{name}": text for name, text in quote.items() if name != "symbol"}
+        return [_texts(row["trade"]) | beside]
     return [_texts(row)]
 
 

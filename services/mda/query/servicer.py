@@ -29,6 +29,8 @@ from marketdata.query.v1.query_service_pb2 import (
     ListQuotesResponse,
     ListTradesRequest,
     ListTradesResponse,
+    ListTradesWithQuotesRequest,
+    ListTradesWithQuotesResponse,
     ScanRequest,
     StreamBarsRequest,
     StreamBarsResponse,
@@ -88,6 +90,12 @@ class QueryServicer:
     async def ListTrades(self, request: ListTradesRequest, context: Context) -> ListTradesResponse:
         """List a page of trades."""
         return await self._history.list_trades(request)
+
+    async def ListTradesWithQuotes(
+        self, request: ListTradesWithQuotesRequest, context: Context
+    ) -> ListTradesWithQuotesResponse:
+        """List a page of trades with quotes."""
+        return await self._history.list_trades_with_quotes(request)
 
     async def ListBars(self, request: ListBarsRequest, context: Context) -> ListBarsResponse:
         """List a page of bars."""

@@ -375,6 +375,42 @@ class ListTradesResponse(_message.Message):
     next_page_token: str
     def __init__(self, trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class ListTradesWithQuotesRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "start", "end", "page_size", "page_token", "tolerance", "view")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    start: _timestamp_pb2.Timestamp
+    end: _timestamp_pb2.Timestamp
+    page_size: int
+    page_token: str
+    tolerance: _duration_pb2.Duration
+    view: _batch_pb2.TradeView
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., start: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., tolerance: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., view: _Optional[_Union[_batch_pb2.TradeView, str]] = ...) -> None: ...
+
+class TradeWithQuote(_message.Message):
+    __slots__ = ("trade", "quote")
+    TRADE_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
+    trade: _trade_pb2.Trade
+    quote: _quote_pb2.Quote
+    def __init__(self, trade: _Optional[_Union[_trade_pb2.Trade, _Mapping]] = ..., quote: _Optional[_Union[_quote_pb2.Quote, _Mapping]] = ...) -> None: ...
+
+class ListTradesWithQuotesResponse(_message.Message):
+    __slots__ = ("rows", "next_page_token")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[TradeWithQuote]
+    next_page_token: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[TradeWithQuote, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class ListBarsRequest(_message.Message):
     __slots__ = ("dataset", "symbols", "start", "end", "interval", "source", "fill", "session", "page_size", "page_token")
     DATASET_FIELD_NUMBER: _ClassVar[int]

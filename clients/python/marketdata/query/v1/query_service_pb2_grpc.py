@@ -80,6 +80,11 @@ class QueryServiceStub:
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.SerializeToString,
                 response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.FromString,
                 _registered_method=True)
+        self.ListTradesWithQuotes = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListTradesWithQuotes',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesResponse.FromString,
+                _registered_method=True)
         self.ListBars = channel.unary_unary(
                 '/marketdata.query.v1.QueryService/ListBars',
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
@@ -181,6 +186,14 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTradesWithQuotes(self, request, context):
+        """Trades of a time, each with the quote before it: the last one of its symbol
+        whose event was not after the trade's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBars(self, request, context):
         """Bars of a time, by symbol and start.
         """
@@ -270,6 +283,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.ListTrades,
                     request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.FromString,
                     response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.SerializeToString,
+            ),
+            'ListTradesWithQuotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTradesWithQuotes,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesResponse.SerializeToString,
             ),
             'ListBars': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBars,
@@ -541,6 +559,33 @@ class QueryService:
             '/marketdata.query.v1.QueryService/ListTrades',
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.SerializeToString,
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTradesWithQuotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListTradesWithQuotes',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,10 @@ class QueryServiceStub:
     """
     ListTrades: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesRequest, _query_service_pb2.ListTradesResponse]
     """Trades of a time. Otherwise as ListQuotes."""
+    ListTradesWithQuotes: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesWithQuotesRequest, _query_service_pb2.ListTradesWithQuotesResponse]
+    """Trades of a time, each with the quote before it: the last one of its symbol
+    whose event was not after the trade's.
+    """
     ListBars: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]
     """Bars of a time, by symbol and start."""
     StreamBars: _grpc.UnaryStreamMultiCallable[_query_service_pb2.StreamBarsRequest, _query_service_pb2.StreamBarsResponse]
@@ -118,6 +122,10 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """
     ListTrades: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesRequest, _query_service_pb2.ListTradesResponse]  # type: ignore[assignment]
     """Trades of a time. Otherwise as ListQuotes."""
+    ListTradesWithQuotes: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesWithQuotesRequest, _query_service_pb2.ListTradesWithQuotesResponse]  # type: ignore[assignment]
+    """Trades of a time, each with the quote before it: the last one of its symbol
+    whose event was not after the trade's.
+    """
     ListBars: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]  # type: ignore[assignment]
     """Bars of a time, by symbol and start."""
     StreamBars: _aio.UnaryStreamMultiCallable[_query_service_pb2.StreamBarsRequest, _query_service_pb2.StreamBarsResponse]  # type: ignore[assignment]
@@ -225,6 +233,16 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_service_pb2.ListTradesResponse, _abc.Awaitable[_query_service_pb2.ListTradesResponse]]:
         """Trades of a time. Otherwise as ListQuotes."""
+
+    @_abc_1.abstractmethod
+    def ListTradesWithQuotes(
+        self,
+        request: _query_service_pb2.ListTradesWithQuotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListTradesWithQuotesResponse, _abc.Awaitable[_query_service_pb2.ListTradesWithQuotesResponse]]:
+        """Trades of a time, each with the quote before it: the last one of its symbol
+        whose event was not after the trade's.
+        """
 
     @_abc_1.abstractmethod
     def ListBars(
