@@ -14,19 +14,24 @@ from deltalake import DeltaTable
 from nats.aio.client import Client
 
 from marketdata.columns import ABSENT, Kind, make_batch
+from marketdata.digest import Digest, digest_of
 from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.archive import commits
+from mda.archive.archiver import Archiver
+from mda.archive.retention import retire
 from mda.archive.verifying import verify
 from mda.lake.errors import LakeError
+from mda.lake.files import write_file
 from mda.lake.lake import Lake
 from mda.lake.layout import SCHEMAS, Placed, to_table
 from mda.lake.location import Location
+from mda.lake.reading import FileReader
 from mda.lake.table import LakeTable
 from mda.market.instruments import Directory
 from mda.tape.archived import Place
-from tests.archive.feeding import archiver_of, archiving, caught_up, digest_of_lake, make_feed
-from tests.tape.helpers import eventually, quotes, trades
+from tests.archive.feeding import Feed, archiver_of, archiving, caught_up, digest_of_lake, make_feed
+from tests.tape.helpers import eventually, quotes, running, trades
 
 
 async def test_rows_come_back_as_they_were(client: Client, tmp_path: Path) -> None:
@@ -279,6 +284,65 @@ async def test_files_that_are_large_enough_stay(client: Client, tmp_path: Path) 
         await archiver.compact()
         assert sizes == sorted(file.rows for file in lake.view(fresh=True).tables["quotes"].files)
     assert digest_of_lake(lake) == feed.digest
+
+
+async def _aged(feed: Feed, folder: Path, entries: int = 6, **options: object) -> tuple[Archiver, Lake, list[int]]:
+    """Archive entries, each in a commit of its own; return also when the tape took each."""
+    async with archiving(feed, folder, **options) as archiver:
+        for _ in range(entries):
+            await feed.write_some(1)
+            lake = await caught_up(archiver, feed)
+    return archiver, lake, [entry.time_ns for entry in await feed.tape.read(0)]
+
+
+async def test_what_is_older_than_it_need_be_goes(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    archiver, lake, times = await _aged(feed, tmp_path)
+    folder = Location(str(tmp_path)).child(feed.dataset)
+    assert retire(folder, times[0], 24) == 0
+    assert retire(folder, times[3], 24) == 9
+    assert retire(folder, times[3], 24) == 0
+    view = lake.view(fresh=True)
+    assert (view.first, view.archived) == (4, 6)
+    kept = feed.batches[6:]
+    assert digest_of_lake(lake) == sum(map(digest_of, kept), Digest())
+    assert (await verify(archiver, lake, 0, 0)).lake == sum(map(digest_of, kept), Digest())
+    assert retire(folder, times[5] + 1, 24) == 6
+    assert lake.view(fresh=True).first == 6  # the newest stays
+
+
+async def test_rows_whose_entries_are_gone_do_not_count(client: Client, tmp_path: Path) -> None:
+    """They are in a file with others, or the archive was killed before it took them out."""
+    feed = await make_feed(client)
+    _, lake, times = await _aged(feed, tmp_path)
+    folder = Location(str(tmp_path)).child(feed.dataset)
+    quotes = LakeTable(folder, "quotes")
+    quotes.refresh()
+    reader = FileReader()
+    files = quotes.snapshot().files[:4]
+    rows = pa.concat_tables([reader.read(quotes.location, file, {}) for file in files])
+    quotes.replace(files, [write_file(quotes.location, rows, files[0].partition["date"], changes_rows=False)])
+    entries = LakeTable(folder, "entries")
+    entries.refresh()
+    entries.replace(entries.snapshot().files[:2], [], changes_rows=True)
+    view = lake.view(fresh=True)
+    for kind, rows_of_entry in ((Kind.QUOTE, 20), (Kind.TRADE, 11)):
+        found = list(lake.rows(view, kind, None, (0, ABSENT)))
+        assert sum(placed.batch.rows for placed in found) == 4 * rows_of_entry
+        assert min(int(placed.sequence.min()) for placed in found) == 3
+    assert retire(folder, times[0], 24) == 2  # of trades; quotes are in one file with later ones
+    assert retire(folder, times[4], 24) == 2 + 1 + 2
+
+
+async def test_old_rows_go_by_themselves(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    tidying = {"compact_s": 0.05, "keep_days": 1e-9, "vacuum_hours": 1}
+    async with archiving(feed, tmp_path, **tidying) as archiver, running(archiver.tidy_for_ever()):
+        for _ in range(4):
+            await feed.write_some(1)
+            lake = await caught_up(archiver, feed)
+        await eventually(lambda: lake.view(fresh=True).first == 4)
+        await eventually(lambda: len(lake.view(fresh=True).tables["trades"].files) == 1)
 
 
 async def test_tape_and_lake_are_compared(client: Client, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ _CLIENTS = (
 )
 _QUERY = (
     "GetLatestQuotes GetLatestTrades StreamQuotes StreamTrades GetDigest ListGaps Subscribe"
-    " ListDatasets ListQuotes ListTrades ListBars GetQuotesAsOf Scan"
+    " ListDatasets ListQuotes ListTrades ListTradesWithQuotes ListBars StreamBars GetQuotesAsOf Scan"
 )
 PUBLIC = {f"AuthService/{name}" for name in ("Token", "GetJwks", "GetMetadata", "Introspect", "Revoke")}
 NO_DATASET = {"QueryService/ListDatasets", *(f"ClientService/{name}" for name in _CLIENTS.split())}

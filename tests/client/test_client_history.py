@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from contextlib import aclosing
 from typing import Any
 
@@ -14,7 +15,7 @@ from marketdata.columns import ABSENT, NANOS, Batch, Kind
 from marketdata.errors import ApiError
 from marketdata.query.v1.query_service_pb2 import ScanResponse
 from marketdata.scan import Scan, _update
-from marketdata.v1.bar_pb2 import BarFill, BarSource
+from marketdata.v1.bar_pb2 import Bar, BarFill, BarSource
 from tests.client.services import Connection, Services
 from tests.tape.helpers import NOW_NS, new_name, quotes, rows_of, trades
 
@@ -166,3 +167,36 @@ async def test_datasets_are_listed(connection: Connection) -> None:
     scan = connection.history.scan(dataset, cursor=found.earliest)
     assert await _rows(scan) == [1, 2]
     assert scan.cursor == found.latest
+
+
+async def test_bars_are_streamed_through_a_crash(connection: Connection, services: Services) -> None:
+    """What was told last of each bar is what a list gives, whatever happened meanwhile."""
+    dataset = await _dataset(connection)
+    told: dict[tuple[str, int], Bar] = {}
+    updates = connection.history.stream_bars(dataset, interval_s=1, updates_s=0.25)
+
+    async def read() -> None:
+        async with aclosing(aiter(updates)) as changes:
+            async for update in changes:
+                told.update({(bar.symbol, bar.start_time.ToNanoseconds()): bar for bar in update.bars})
+
+    async def listed() -> dict[tuple[str, int], Bar]:
+        start_ns = min(start_ns for _, start_ns in told)  # the stream began with the interval of then
+        bars = await connection.history.bars(dataset, start_ns=start_ns, interval_s=1)
+        return {(bar.symbol, bar.start_time.ToNanoseconds()): bar for bar in bars}
+
+    reading = asyncio.create_task(read())
+    async with connection.publisher(dataset, "now") as publisher:
+        for number in range(1, 12):
+            await publisher.publish(trades(number, 2, ts_event=[time.time_ns()] * 2, instrument_id=[1, 2]))
+            await asyncio.sleep(0.3)
+            if number == 7:
+                assert told
+                services.kill("query")
+                await asyncio.to_thread(services.start, "query")
+    async with asyncio.timeout(20):
+        while len(told) < 4 or await listed() != told:
+            await asyncio.sleep(0.1)
+    reading.cancel()
+    assert updates.connections >= 2
+    assert updates.cursor

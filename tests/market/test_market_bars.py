@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import databento_dbn as dbn
 import numpy as np
+import pandas as pd
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -409,3 +410,48 @@ def vendors_bars(symbol: str) -> list[tuple[int, ...]]:
         for bar in bars
         if bar.instrument_id == wanted
     ]
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from([1, 2]),
+            st.integers(-5 * DAY_NS, 5 * DAY_NS).map(lambda n: MIDNIGHT + n),
+            st.integers(1, 1 << 40),
+            st.integers(0, 1 << 40),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    interval=st.sampled_from(["1s", "30s", "1m", "15m", "4h", "1d"]),
+    zone=st.sampled_from(["UTC", "Europe/London", "America/Chicago", "Asia/Kolkata"]),
+)
+def test_bars_are_those_of_pandas(rows: list[tuple[int, int, int, int]], interval: str, zone: str) -> None:
+    """Days are those of a zone, of which one has 23 hours here."""
+    count = len(rows)
+    ticks = ticks_of([(i, at, place, 0, price, size) for place, (i, at, price, size) in enumerate(rows)])
+    periods = periods_of(Interval.parse(interval), Session(zone))
+    found = {key: (*bar[:5], bar[7]) for key, bar in finished(sum_rows(ticks, periods), periods).items()}
+    frame = pd.DataFrame({"id": ticks.instrument_id, "price": ticks.price, "size": ticks.size, "at": ticks.ts_event})
+    frame["at"] = pd.to_datetime(frame["at"], utc=True).dt.tz_convert(zone)
+    frame["place"] = range(count)
+    frame = frame.sort_values(["at", "place"])
+    rule = "1D" if interval == "1d" else interval.replace("m", "min")
+    offset = {} if interval == "1d" else {"origin": pd.Timestamp(0, tz="UTC")}
+    groups = frame.groupby("id").resample(rule, on="at", include_groups=False, **offset)
+    bars = groups.agg(
+        open=("price", "first"),
+        high=("price", "max"),
+        low=("price", "min"),
+        close=("price", "last"),
+        volume=("size", "sum"),
+        count=("price", "count"),
+    )
+    bars = bars[bars["count"] > 0]
+    starts = bars.index.get_level_values("at").tz_convert("UTC").as_unit("ns").asi8
+    keys = zip(bars.index.get_level_values("id"), starts, strict=True)
+    expected = {
+        (int(i), int(start)): tuple(map(int, values)) for (i, start), values in zip(keys, bars.to_numpy(), strict=True)
+    }
+    assert found == expected

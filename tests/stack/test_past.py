@@ -232,6 +232,44 @@ def test_trades_and_bars_are_shown(past: Stack) -> None:
     assert "final" in past.mda("query", "bars", "PAST", *RANGE, *filled).stdout
 
 
+def test_trades_are_shown_with_the_quotes_before_them(past: Stack) -> None:
+    options = ("trades", "PAST", *RANGE, "--with-quotes")
+    rows = list(csv.DictReader(io.StringIO(past.mda("query", *options, "-o", "csv").stdout)))
+    expected: list[str] = []
+    for second, instrument in enumerate([1, 1, 2, 1, 1]):  # of both kinds there is a row each second
+        before = np.flatnonzero(QUOTES["instrument_id"][: second + 1] == instrument)
+        expected.append(str(before[-1]) if len(before) else "")
+    assert [row["quote_sequence"] for row in rows] == expected
+    assert any(expected)
+    assert "quote bid price" in past.mda("query", *options).stdout
+    assert "oldest first" in past.mda("query", *options, "--newest-first", check=False).stderr
+
+
+def test_bars_of_a_session_are_shown(past: Stack) -> None:
+    options = ("--interval", "1d", "--time-zone", "America/Chicago", "--hours", "17:00-16:00", "--weekdays", "1-5")
+    (bar, _) = json.loads(past.mda("query", "bars", "PAST", *RANGE, *options, "-o", "json").stdout)
+    assert (bar["start_time"], bar["end_time"]) == ("2026-06-30T22:00:00Z", "2026-07-01T21:00:00Z")
+    done = past.mda("query", "bars", "PAST", *options, "--follow", *RANGE, check=False)
+    assert done.returncode == 2
+    assert "it shows what comes from now on" in done.stderr
+
+
+@pytest.mark.parametrize(("output", "lines"), [("json", 2), ("csv", 3), ("table", 3)])
+def test_bars_are_shown_as_they_come(stack: Stack, output: str, lines: int) -> None:
+    argv = [MDA, "query", "bars", "SIM", "--interval", "1s", "--follow", "-o", output, "--data", str(stack.data)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        shown = [process.stdout.readline() for _ in range(lines)]
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert (process.returncode, told) == (130, "")
+    assert all(shown)
+    if output == "json":
+        assert json.loads(shown[0])["state"] == "STATE_FINAL"
+    else:
+        assert ("final" in shown[1], "high" in shown[0]) == (True, True)
+
+
 def test_quotes_as_of_a_time_and_datasets_are_shown(past: Stack) -> None:
     at = ("--at", "2026-07-01T00:05:00Z")
     quotes = json.loads(past.mda("query", "as-of", "PAST", *at, "-o", "json").stdout)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from marketdata.bar_updates import BarUpdates
 from marketdata.columns import NANOS, Kind
 from marketdata.digest import Digest
 from marketdata.errors import api_error
@@ -19,7 +20,11 @@ from marketdata.query.v1.query_service_pb2 import (
     ListDatasetsRequest,
     ListQuotesRequest,
     ListTradesRequest,
+    ListTradesWithQuotesRequest,
     ScanRequest,
+    Session,
+    StreamBarsRequest,
+    TradeWithQuote,
 )
 from marketdata.query.v1.query_service_pb2_grpc import QueryServiceStub
 from marketdata.scan import Scan
@@ -116,6 +121,30 @@ class History:
         _set_range(request, start_ns, end_ns)
         return await self._pages(self._query.ListTrades, request, "trades", limit)
 
+    async def trades_with_quotes(
+        self,
+        dataset: str,
+        symbols: Sequence[str] | None = None,
+        *,
+        start_ns: int,
+        end_ns: int | None = None,
+        tolerance_ns: int | None = None,
+        limit: int | None = None,
+        corrected: bool = False,
+    ) -> list[TradeWithQuote]:
+        """Return trades, each with the quote before it; otherwise as `trades`.
+
+        Parameters
+        ----------
+        tolerance_ns
+            How much older than its trade a quote may be, in nanoseconds; None for any age.
+        """
+        request = ListTradesWithQuotesRequest(dataset=dataset, symbols=_some(symbols), view=_view(corrected))
+        if tolerance_ns is not None:
+            request.tolerance.FromNanoseconds(tolerance_ns)
+        _set_range(request, start_ns, end_ns)
+        return await self._pages(self._query.ListTradesWithQuotes, request, "rows", limit)
+
     async def bars(
         self,
         dataset: str,
@@ -126,6 +155,7 @@ class History:
         interval_s: int = 60,
         source: BarSource = BarSource.BAR_SOURCE_TRADES,
         fill: BarFill = BarFill.BAR_FILL_NONE,
+        session: Session | None = None,
         limit: int | None = None,
     ) -> list[Bar]:
         """Return bars by symbol and start; otherwise as `quotes`.
@@ -138,11 +168,48 @@ class History:
             What the bars are made of.
         fill
             What to tell of intervals without rows.
+        session
+            The trading day; None for days from midnight to midnight UTC.
         """
-        request = ListBarsRequest(dataset=dataset, symbols=_some(symbols), source=source, fill=fill)
+        request = ListBarsRequest(dataset=dataset, symbols=_some(symbols), source=source, fill=fill, session=session)
         request.interval.FromNanoseconds(interval_s * NANOS)
         _set_range(request, start_ns, end_ns)
         return await self._pages(self._query.ListBars, request, "bars", limit)
+
+    def stream_bars(
+        self,
+        dataset: str,
+        symbols: Sequence[str] | None = None,
+        *,
+        interval_s: int = 60,
+        source: BarSource = BarSource.BAR_SOURCE_TRADES,
+        session: Session | None = None,
+        updates_s: float = 0,
+        cursor: str = "",
+    ) -> BarUpdates:
+        """Return bars as they come, to iterate over: each once it is over, and again each time that it changes.
+
+        Parameters
+        ----------
+        dataset, symbols, interval_s, source, session
+            As in `bars`.
+        updates_s
+            Tell bars that go on, too, this often, in seconds; 0 for not.
+        cursor
+            Go on after this place: the `cursor` of an earlier update of the same.
+
+        Raises
+        ------
+        ValueError
+            If `symbols` is empty.
+        """
+        request = StreamBarsRequest(
+            dataset=dataset, symbols=_some(symbols), source=source, session=session, cursor=cursor
+        )
+        request.interval.FromNanoseconds(interval_s * NANOS)
+        if updates_s:
+            request.updates.FromNanoseconds(round(updates_s * NANOS))
+        return BarUpdates(self._channel, self._tokens, request)
 
     async def quotes_as_of(self, dataset: str, symbols: Sequence[str] | None = None, *, time_ns: int) -> list[Quote]:
         """Return each symbol's last quote whose event was not after a time. A symbol without one is left out.

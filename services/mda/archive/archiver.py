@@ -13,8 +13,10 @@ from nats.aio.client import Client
 from mda.archive.commits import Tables
 from mda.archive.compaction import Compacted, compact
 from mda.archive.pending import Pending
+from mda.archive.retention import retire
 from mda.archive.settings import ArchiveSettings
 from mda.lake.errors import ConflictError, LakeError
+from mda.lake.layout import DAY_NS
 from mda.lake.location import Location
 from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
@@ -210,13 +212,24 @@ class Archiver:
             await self.tape.drop_before(first)
 
     async def tidy_for_ever(self) -> None:
-        """Write small files together, and delete those that were replaced long ago, from time to time."""
+        """From time to time, write small files together, and take out what is older than it need be."""
         while True:
             await asyncio.sleep(self._settings.compact_s)
             try:
                 await self.compact()
+                await self._retire()
             except (LakeError, ConflictError) as error:  # the next time finds the same files
-                _LOG.warning("files were not written together", dataset=self._dataset, problem=str(error))
+                _LOG.warning("the lake was not tidied", dataset=self._dataset, problem=str(error))
+
+    async def _retire(self) -> None:
+        if not self._settings.keep_days:
+            return
+        before_ns = time.time_ns() - int(self._settings.keep_days * DAY_NS)
+        async with self._rewriting:
+            folder = self._location.child(self._dataset)
+            files = await asyncio.to_thread(retire, folder, before_ns, self._settings.vacuum_hours)
+        if files:
+            _LOG.info("old files were taken out", dataset=self._dataset, files=files)
 
     async def compact(self, *, whole: bool = False) -> Compacted:
         """Write small files together; with `whole`, however few there are.

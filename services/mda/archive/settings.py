@@ -23,6 +23,8 @@ class ArchiveSettings(BaseSettings):
     """Small files are written together into files of up to so many rows."""
     compact_s: Annotated[float, Field(gt=0)] = 60.0
     """How often to look for small files, in seconds."""
+    keep_days: Annotated[float, Field(ge=0)] = 0.0
+    """Rows that the tape took so many days ago go from the lake, file by file; 0 to keep all for ever."""
     vacuum_hours: Annotated[int, Field(ge=1)] = 24
     """Files that were replaced stay so long for those who still read them, in hours; and so do new ones that no
     commit has yet."""

@@ -59,7 +59,7 @@ async def verify(archiver: Archiver, lake: Lake, first: int, last: int) -> Verif
     deadline = time.monotonic() + _WITHIN_S
     view = await asyncio.to_thread(lake.view, fresh=True)
     bounds = await archiver.tape.bounds()
-    first = max(first, bounds.first if bounds is not None else 1)
+    first = max(first, view.first, bounds.first if bounds is not None else 1)
     last = min(last or view.archived, view.archived)
     total = Verified(Digest(), Digest(), first, first - 1, complete=first > last)
     while total.last < last and (total.last < first or time.monotonic() < deadline):

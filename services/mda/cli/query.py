@@ -16,7 +16,18 @@ from marketdata.client import Client
 from marketdata.columns import NANOS
 from marketdata.v1.bar_pb2 import BarFill, BarSource
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
-from mda.cli.row_output import BARS, DATASETS, QUOTES, TRADES, Form, RowOutput, print_rows
+from mda.cli.row_output import (
+    BARS,
+    DATASETS,
+    QUOTES,
+    TRADES,
+    TRADES_WITH_QUOTES,
+    Form,
+    RowOutput,
+    RowPrinter,
+    print_rows,
+)
+from mda.cli.session_options import HoursOption, WeekdaysOption, ZoneOption, parse_session
 from mda.cli.times import EndOption, SymbolOption, check_range, parse_interval, parse_time
 
 app = typer.Typer(
@@ -103,6 +114,7 @@ def trades(
     corrected: Annotated[
         bool, typer.Option("--corrected", help="Trades as they stand, not as they came: cancels and corrections done.")
     ] = False,
+    with_quotes: Annotated[bool, typer.Option("--with-quotes", help="Show the quote before each trade, too.")] = False,
     output: OutputOption = RowOutput.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
@@ -111,8 +123,17 @@ def trades(
     """Show trades, by event time.
 
     Example: mda query trades SIM --symbol ALFA --start 2026-07-01 --end 2026-07-02 --corrected
+
+    Example: mda query trades SIM --symbol ALFA --with-quotes --output csv
     """
     start_ns = _start(start, end)
+    if with_quotes and newest_first:
+        raise typer.BadParameter("trades with quotes come oldest first.", param_hint="--newest-first")
+
+    async def ask_joined(client: Client, most: int) -> Sequence[Message]:
+        return await client.trades_with_quotes(
+            dataset, symbol or None, start_ns=start_ns, end_ns=end, corrected=corrected, limit=most
+        )
 
     async def ask(client: Client, most: int) -> Sequence[Message]:
         return await client.trades(
@@ -125,7 +146,8 @@ def trades(
             limit=most,
         )
 
-    _show(TRADES, output, limit, ask, connection(data, url, api_key))
+    form, method = (TRADES_WITH_QUOTES, ask_joined) if with_quotes else (TRADES, ask)
+    _show(form, output, limit, method, connection(data, url, api_key))
 
 
 @app.command()
@@ -137,6 +159,12 @@ def bars(
     interval: Annotated[str, typer.Option("--interval", "-i", metavar="LENGTH", help="Such as 1s, 5m, 4h, 1d.")] = "1m",
     source: Annotated[Source, typer.Option("--source", help="What the bars are made of.")] = Source.TRADES,
     fill: Annotated[FillName, typer.Option("--fill", help="What to show of intervals without rows.")] = FillName.NONE,
+    time_zone: ZoneOption = "",
+    hours: HoursOption = "",
+    weekdays: WeekdaysOption = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show bars as they come, from now on; again where they change.")
+    ] = False,
     limit: LimitOption = 100,
     output: OutputOption = RowOutput.TABLE,
     data: DataOption = Path(".mda"),
@@ -146,8 +174,26 @@ def bars(
     """Show bars, by symbol and time.
 
     Example: mda query bars SIM --symbol ALFA --interval 5m --start 2026-07-01 --end 2026-07-02
+
+    Example: mda query bars SIM --interval 1d --time-zone America/Chicago --hours 17:00-16:00 --weekdays 1-5
+
+    Example: mda query bars SIM --symbol ALFA --interval 10s --follow
     """
-    start_ns, interval_s = _start(start, end), parse_interval(interval)
+    interval_s, session = parse_interval(interval), parse_session(time_zone, hours, weekdays)
+    if follow:
+        _refuse_range(start, end)
+        printer = RowPrinter(BARS, output)
+
+        async def show(client: Client) -> None:
+            bars = client.stream_bars(
+                dataset, symbol or None, interval_s=interval_s, source=_SOURCES[source], session=session
+            )
+            async for update in bars:
+                printer.print(update.bars)
+
+        asyncio.run(_show_as_they_come(show, *connection(data, url, api_key)))
+        return
+    start_ns = _start(start, end)
 
     async def ask(client: Client, most: int) -> Sequence[Message]:
         return await client.bars(
@@ -158,6 +204,7 @@ def bars(
             interval_s=interval_s,
             source=_SOURCES[source],
             fill=_FILLS[fill],
+            session=session,
             limit=most,
         )
 
@@ -212,6 +259,16 @@ def _start(start_ns: int | None, end_ns: int | None) -> int:
     if start_ns is not None:
         return start_ns
     return max(0, (time.time_ns() if end_ns is None else end_ns) - _HOUR_NS)
+
+
+def _refuse_range(start_ns: int | None, end_ns: int | None) -> None:
+    if start_ns is not None or end_ns is not None:
+        raise typer.BadParameter("it shows what comes from now on. Leave --start and --end out.", param_hint="--follow")
+
+
+async def _show_as_they_come(show: Callable[[Client], Awaitable[None]], url: str, api_key: str) -> None:
+    async with Client.connect(url, api_key) as client:
+        await show(client)
 
 
 def _show(

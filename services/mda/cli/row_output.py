@@ -20,6 +20,8 @@ from marketdata.v1.bar_pb2 import Bar
 from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
 
+_TIME_WIDTH: Final = 30
+_CELL_WIDTH: Final = 12
 _WIDE: Final = 200
 """How wide a table may be that goes to no terminal."""
 
@@ -58,6 +60,11 @@ def _form(what: str, message: type[Message], shown: str) -> Form:
 _OF_DATASETS: Final = ("dataset", "instruments", "kind", "rows", "start_time", "end_time")
 QUOTES: Final = _form("quotes", Quote, "event_time symbol bid_size bid_price ask_price ask_size verdicts")
 TRADES: Final = _form("trades", Trade, "event_time symbol price size side action refers_to verdicts")
+TRADES_WITH_QUOTES: Final = Form(
+    "trades",
+    [*TRADES.columns, *(f"quote_{name}" for name in QUOTES.columns if name != "symbol")],
+    ["event_time", "symbol", "price", "size", "side", "quote_event_time", "quote_bid_price", "quote_ask_price"],
+)
 BARS: Final = _form("bars", Bar, "start_time symbol open high low close volume count vwap state empty in_gap")
 DATASETS: Final = Form("datasets", _OF_DATASETS, _OF_DATASETS)
 
@@ -90,11 +97,51 @@ def print_rows(form: Form, messages: Sequence[Message], output: RowOutput) -> No
         _print_table(form, lines)
 
 
+class RowPrinter:
+    """Prints rows as they come: a line each, JSON as an object a line.
+
+    Parameters
+    ----------
+    form, output
+        As in `print_rows`.
+    """
+
+    def __init__(self, form: Form, output: RowOutput) -> None:
+        self._form = form
+        self._output = output
+        self._csv = csv.DictWriter(sys.stdout, form.columns, lineterminator="\n")
+        if output is RowOutput.CSV:
+            self._csv.writeheader()
+        elif output is RowOutput.TABLE:
+            typer.echo(_aligned(form, {name: name.replace("_", " ") for name in form.shown}))
+
+    def print(self, messages: Sequence[Message]) -> None:
+        """Print rows."""
+        for message in messages:
+            row = MessageToDict(message, preserving_proto_field_name=True)
+            if self._output is RowOutput.JSON:
+                typer.echo(json.dumps(row))
+            elif self._output is RowOutput.CSV:
+                self._csv.writerow(_texts(row))
+            else:
+                typer.echo(_aligned(self._form, _texts(row)))
+        sys.stdout.flush()
+
+
+def _aligned(form: Form, line: dict[str, str]) -> str:
+    cells = (line.get(name, "").rjust(_TIME_WIDTH if name.endswith("_time") else _CELL_WIDTH) for name in form.shown)
+    return " ".join(cells)
+
+
 def _lines(form: Form, row: dict[str, Any]) -> list[dict[str, str]]:
     """Return the lines of a row, each column as text: one, or one for each kind of a dataset."""
     if form is DATASETS:
         common = {"dataset": row["name"], "instruments": row.get("instruments", 0)}
         return [_texts(common | kind) for kind in row.get("kinds", [{}])]
+    if form is TRADES_WITH_QUOTES:
+        quote = _texts(row.get("quote", {}))
+        beside = {f"quote_{name}": text for name, text in quote.items() if name != "symbol"}
+        return [_texts(row["trade"]) | beside]
     return [_texts(row)]
 
 

@@ -38,7 +38,7 @@ class View:
         The tape's epoch.
     archived
         The sequence number of the newest entry all of whose rows are there: rows of later
-        ones may be, and do not count.
+        ones may be, and do not count. Nor do those of entries before `first`.
     tables
         By name.
     """
@@ -151,11 +151,12 @@ class Lake:
         wanted: dict[str, Range] = {"ts_event": times}
         if ids is not None and len(ids):
             wanted["instrument_id"] = (int(ids[0]), int(ids[-1]))
+        told = (view.first, view.archived)
         for file in view.files(TABLES[kind], wanted):
             found = self._read(view, kind, file, wanted, columns)
             keep = _within(found.batch["ts_event"], times)
             if found.epoch == view.epoch:
-                keep &= found.sequence <= view.archived
+                keep &= _within(found.sequence, told)
             if ids is not None:
                 keep &= np.isin(found.batch["instrument_id"], ids)
             if keep.all():

@@ -20,7 +20,7 @@ from mda.runtime.tasks import background_tasks
 from mda.tape.connection import connect
 
 _SERVICE = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"]
-_STREAMS = frozenset({"Scan", "StreamQuotes", "StreamTrades", "Subscribe"})
+_STREAMS = frozenset({"Scan", "StreamBars", "StreamQuotes", "StreamTrades", "Subscribe"})
 
 
 @asynccontextmanager

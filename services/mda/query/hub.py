@@ -55,7 +55,7 @@ class Reader(Protocol):
         """Time goes on: `now_s` is seconds on the monotonic clock."""
         ...
 
-    def go_back(self, position: int, gap: Gap) -> None:
+    def go_back(self, position: int, gap: Gap, /) -> None:
         """Go on from an earlier place: the tape has lost its entries after it."""
         ...
 

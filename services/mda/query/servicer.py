@@ -29,7 +29,11 @@ from marketdata.query.v1.query_service_pb2 import (
     ListQuotesResponse,
     ListTradesRequest,
     ListTradesResponse,
+    ListTradesWithQuotesRequest,
+    ListTradesWithQuotesResponse,
     ScanRequest,
+    StreamBarsRequest,
+    StreamBarsResponse,
     StreamQuotesRequest,
     StreamTradesRequest,
     SubscribeRequest,
@@ -39,6 +43,7 @@ from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.batch_pb2 import TradeView
 from mda.market.errors import MarketDataError, draining, invalid_field
 from mda.query.digest import tape_digest
+from mda.query.history.bar_stream import BarStream
 from mda.query.history.methods import HistoryMethods
 from mda.query.history.workers import Workers
 from mda.query.hubs import Hubs
@@ -88,6 +93,12 @@ class QueryServicer:
     async def ListTrades(self, request: ListTradesRequest, context: Context) -> ListTradesResponse:
         """List a page of trades."""
         return await self._history.list_trades(request)
+
+    async def ListTradesWithQuotes(
+        self, request: ListTradesWithQuotesRequest, context: Context
+    ) -> ListTradesWithQuotesResponse:
+        """List a page of trades with quotes."""
+        return await self._history.list_trades_with_quotes(request)
 
     async def ListBars(self, request: ListBarsRequest, context: Context) -> ListBarsResponse:
         """List a page of bars."""
@@ -144,6 +155,18 @@ class QueryServicer:
         corrected = request.view == TradeView.TRADE_VIEW_CORRECTED
         await self._stream_rows(request, TRADES, context, corrected=corrected)
 
+    async def StreamBars(self, request: StreamBarsRequest, context: Context) -> None:
+        """Stream bars."""
+        try:
+            async with while_token_lives():
+                resumed = _metadata(context, "last-event-id")
+                if resumed:
+                    request.cursor = resumed
+                await self._pump(await self._history.stream_bars(request), context)
+        except MarketDataError as error:
+            await _write_last(context, [serialize(StreamBarsResponse(end=status_of(error)))])
+            raise
+
     async def Subscribe(self, requests: AsyncIterator[SubscribeRequest], context: Context) -> None:
         """Serve a subscription."""
         subscription: Subscription | None = None
@@ -193,7 +216,7 @@ class QueryServicer:
             await _write_last(context, [serialize(form.response(end=status_of(error)))])
             raise
 
-    async def _pump(self, stream: Stream, context: Context) -> None:
+    async def _pump(self, stream: Stream | BarStream, context: Context) -> None:
         """Write a stream's messages until it ends."""
         drain = asyncio.create_task(self._close_on_drain(stream))
         try:
@@ -201,7 +224,7 @@ class QueryServicer:
         finally:
             drain.cancel()
 
-    async def _close_on_drain(self, stream: Stream) -> None:
+    async def _close_on_drain(self, stream: Stream | BarStream) -> None:
         await self._draining.wait()
         stream.close(draining())
 

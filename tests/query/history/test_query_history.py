@@ -448,7 +448,7 @@ def sources(draw: st.DrawFn) -> tuple[Source, list[tuple[int, int, int, int]]]:
         row = np.arange(len(times), dtype=np.int32)
         parts.append(Placed(trades(0, len(times), ts_event=times), epoch, sequence, row))
         everything += [(time, epoch, number, place) for place, time in enumerate(times)]
-    return Source(1, None, None, {Kind.TRADE: parts}, Corrections()), everything
+    return Source(1, 0, None, None, {Kind.TRADE: parts}, Corrections()), everything
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -129,34 +129,40 @@ def make_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, ga
     edges = np.array([stretch.numbers.start, stretch.numbers.stop - 1], dtype=np.int64)
     first_ns = max(query.start_ns, int(periods.starts_of(edges)[0]))
     end_ns = min(query.end_ns, int(periods.ends_of(edges)[1]))
-    sums = _sums(source, query, stretch.ids, periods, (first_ns, end_ns - 1))
+    times = (first_ns, end_ns - 1)
+    sums = sums_of(source, stretch.ids, periods, times, of_quotes=query.of_quotes)
     previous = _closes_before(source, query, stretch.ids, first_ns) if query.fill is Fill.PREVIOUS else None
     grid = Grid(stretch.ids, periods, first_ns, end_ns)
     return finish(sums, grid, query.fill, watermark_ns=now_ns, session=query.session, gaps=gaps, previous=previous)
 
 
-def _sums(source: Source, query: BarQuery, ids: Ids, periods: Periods, times: tuple[int, int]) -> BarSums:
+def sums_of(source: Source, ids: Ids | None, periods: Periods, times: tuple[int, int], *, of_quotes: bool) -> BarSums:
+    """Sum the rows of some instruments, or of all, and of times of which both are included. Blocks."""
     parts: list[BarSums] = []
-    for ticks in _ticks(source, query, ids, times):
+    for ticks in _ticks(source, ids, times, of_quotes=of_quotes):
         parts.append(sum_rows(ticks, periods))
         if len(parts) == _MOST_PARTS:
             parts = [merge(parts)]
-    return merge(parts) if parts else sum_rows(_no_ticks(), periods)
+    return merge(parts)
 
 
-def _ticks(source: Source, query: BarQuery, ids: Ids, times: tuple[int, int]) -> Iterator[Ticks]:
-    if query.of_quotes:
+def _ticks(source: Source, ids: Ids | None, times: tuple[int, int], *, of_quotes: bool) -> Iterator[Ticks]:
+    if of_quotes:
         for placed in source.rows(Wanted(Kind.QUOTE, ids, times, _QUOTE_COLUMNS)):
-            yield _mids(placed)
+            yield ticks_of_quotes(placed)
         return
     for placed in source.standing(source.rows(Wanted(Kind.TRADE, ids, times, _TRADE_COLUMNS))):
-        batch = placed.batch
-        yield Ticks(
-            batch["instrument_id"], batch["ts_event"], placed.sequence, placed.row, batch["price"], batch["size"]
-        )
+        yield ticks_of_trades(placed)
 
 
-def _mids(placed: Placed) -> Ticks:
+def ticks_of_trades(placed: Placed) -> Ticks:
+    """Return the prices of trades; they are taken as they are."""
+    batch = placed.batch
+    return Ticks(batch["instrument_id"], batch["ts_event"], placed.sequence, placed.row, batch["price"], batch["size"])
+
+
+def ticks_of_quotes(placed: Placed) -> Ticks:
+    """Return the middles of quotes."""
     batch = placed.batch
     return quote_mids(
         batch["instrument_id"],
@@ -166,11 +172,6 @@ def _mids(placed: Placed) -> Ticks:
         batch["bid_price"],
         batch["ask_price"],
     )
-
-
-def _no_ticks() -> Ticks:
-    none = np.empty(0, dtype=np.int64)
-    return Ticks(none.astype(np.uint32), none, none, none.astype(np.int32), none, none)
 
 
 def _closes_before(source: Source, query: BarQuery, ids: Ids, before_ns: int) -> NDArray[np.int64]:
@@ -187,4 +188,4 @@ def _closes_before(source: Source, query: BarQuery, ids: Ids, before_ns: int) ->
 
 def _middles(quotes: Batch) -> NDArray[np.int64]:
     none = np.zeros(quotes.rows, dtype=np.int64)
-    return _mids(Placed(quotes, 0, none, none.astype(np.int32))).price
+    return ticks_of_quotes(Placed(quotes, 0, none, none.astype(np.int32))).price

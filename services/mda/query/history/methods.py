@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from marketdata.columns import Kind
@@ -24,7 +25,11 @@ from marketdata.query.v1.query_service_pb2 import (
     ListQuotesResponse,
     ListTradesRequest,
     ListTradesResponse,
+    ListTradesWithQuotesRequest,
+    ListTradesWithQuotesResponse,
     ScanRequest,
+    StreamBarsRequest,
+    TradeWithQuote,
 )
 from marketdata.query.v1.query_service_pb2 import (
     Session as SessionMessage,
@@ -35,13 +40,17 @@ from marketdata.v1.batch_pb2 import TradeView
 from mda.lake.layout import TABLES
 from mda.market.bars import Fill
 from mda.market.errors import MarketDataError, invalid_field
+from mda.market.instruments import Directory
 from mda.market.intervals import Interval
 from mda.market.rows import timestamp
 from mda.market.sessions import EVERY_DAY, Session
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.bar_rows import rows_of_bars
+from mda.query.history.bar_stream import BarStream, LiveBars
 from mda.query.history.bars import BarQuery, decode_bar, encode_bar, make_bars, stretch_of
+from mda.query.history.joined import Joined, trades_with_quotes
 from mda.query.history.listing import Listing, decode_place, encode_place, list_rows
+from mda.query.history.open_bars import Calendar
 from mda.query.history.scan import Scan, lake_stretch, scan_rows
 from mda.query.history.source import EVERYTHING, Ids, Wanted, look, open_source
 from mda.query.history.workers import Workers
@@ -93,6 +102,26 @@ class HistoryMethods:
         trades, token = await self._list(request, TRADES, standing=standing)
         return ListTradesResponse(trades=trades, next_page_token=token)
 
+    async def list_trades_with_quotes(self, request: ListTradesWithQuotesRequest) -> ListTradesWithQuotesResponse:
+        """List a page of trades, each with the quote before it."""
+        hub = await self._hubs.get(request.dataset)
+        ids = await find_ids(hub, request.symbols)
+        times = _times(request.start, request.end if request.HasField("end") else None)
+        listing = Listing(
+            Wanted(Kind.TRADE, None if ids is None else np.unique(np.array(ids, dtype=np.uint32)), times),
+            request.page_size or _PAGE,
+            after=decode_place(request.page_token),
+            standing=request.view == TradeView.TRADE_VIEW_CORRECTED,
+        )
+        tolerance_ns = request.tolerance.ToNanoseconds() if request.HasField("tolerance") else None
+        async with self._workers.turn():
+            source = await open_source(hub, [Kind.QUOTE, Kind.TRADE])
+            work = partial(trades_with_quotes, source, listing, tolerance_ns)
+            joined = await self._workers.run(hub.dataset, work)
+        return ListTradesWithQuotesResponse(
+            rows=_rows_with_quotes(joined, hub.directory), next_page_token=encode_place(joined.last)
+        )
+
     async def list_bars(self, request: ListBarsRequest) -> ListBarsResponse:
         """List a page of bars."""
         hub = await self._hubs.get(request.dataset)
@@ -110,6 +139,19 @@ class HistoryMethods:
         more = stretch_of(query, 1, place)
         token = encode_bar(place) if len(more.ids) and len(more.numbers) else ""
         return ListBarsResponse(bars=rows_of_bars(bars, hub.directory), next_page_token=token)
+
+    async def stream_bars(self, request: StreamBarsRequest) -> BarStream:
+        """Return a stream of bars."""
+        hub = await self._hubs.get(request.dataset)
+        ids = await find_ids(hub, request.symbols)
+        wanted = LiveBars(
+            Calendar(_interval(request.interval), _session(request.session)),
+            None if ids is None else np.unique(np.array(ids, dtype=np.uint32)),
+            request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
+            request.updates.ToNanoseconds(),
+        )
+        cursor = await hub.place(request.cursor, "cursor") if request.cursor else None
+        return BarStream(hub, wanted, self._workers, cursor)
 
     async def quotes_as_of(self, request: GetQuotesAsOfRequest) -> GetQuotesAsOfResponse:
         """Give each symbol's quote as of a time."""
@@ -188,6 +230,19 @@ class HistoryMethods:
         return rows, encode_place(page.last)
 
 
+def _rows_with_quotes(joined: Joined, directory: Directory) -> list[TradeWithQuote]:
+    if joined.trades is None:
+        return []
+    trades = TRADES.rows_of(joined.trades, directory)
+    used = np.unique(joined.rows[joined.rows >= 0])
+    quotes = QUOTES.rows_of(joined.quotes.take(used), directory) if joined.quotes is not None else []
+    quote_of = dict(zip(used.tolist(), quotes, strict=True))
+    return [
+        TradeWithQuote(trade=trade, quote=quote_of.get(row))
+        for trade, row in zip(trades, joined.rows.tolist(), strict=True)
+    ]
+
+
 def _mask(rows: Sequence[Any], request: ListQuotesRequest | ListTradesRequest, form: RowForm) -> None:
     """Leave only the wanted fields of rows."""
     if not request.fields.paths:
@@ -223,15 +278,11 @@ def _bar_query(request: ListBarsRequest, ids: Ids) -> BarQuery:
     start_ns = request.start.ToNanoseconds()
     if end_ns <= start_ns:
         raise invalid_field("end", "after", "end: is not after `start`. Send a later time, or none.")
-    try:
-        interval = Interval(request.interval.ToNanoseconds())
-    except ValueError as error:
-        raise invalid_field("interval", "interval", str(error)) from None
     query = BarQuery(
         ids,
         start_ns,
         end_ns,
-        interval,
+        _interval(request.interval),
         _session(request.session),
         request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
         _FILLS[request.fill],
@@ -251,6 +302,13 @@ def _check_size(query: BarQuery) -> None:
             bars=periods,
             limit=_MOST_PERIODS,
         )
+
+
+def _interval(message: Duration) -> Interval:
+    try:
+        return Interval(message.ToNanoseconds())
+    except ValueError as error:
+        raise invalid_field("interval", "interval", str(error)) from None
 
 
 def _session(message: SessionMessage) -> Session:

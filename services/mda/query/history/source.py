@@ -70,6 +70,8 @@ class Source:
     ----------
     epoch
         The tape's epoch.
+    until
+        The sequence number of the tape's newest entry whose rows are there.
     lake, view
         The lake; None where there is none.
     recent
@@ -79,6 +81,7 @@ class Source:
     """
 
     epoch: int
+    until: int
     lake: Lake | None
     view: View | None
     recent: dict[Kind, list[Placed]] = field(default_factory=dict)
@@ -104,14 +107,19 @@ class Source:
             yield from self.lake.rows(self.view, wanted.kind, wanted.ids, wanted.times, wanted.columns)
 
     def standing(self, parts: Iterator[Placed]) -> Iterator[Placed]:
-        """Yield trades as they stand: without those that were cancelled, and without corrections themselves."""
+        """Yield trades as they stand."""
         for placed in parts:
-            batch, keep = self.corrections.stand(placed.batch)
-            changes = corrections_of(placed.batch)
-            if changes is not None:
-                keep &= ~changes
-            found = Placed(batch, placed.epoch, placed.sequence, placed.row)
-            yield found if keep.all() else found.take(keep)
+            yield standing(placed, self.corrections)
+
+
+def standing(placed: Placed, corrections: Corrections) -> Placed:
+    """Return trades as they stand: without those that were cancelled, and without corrections themselves."""
+    batch, keep = corrections.stand(placed.batch)
+    changes = corrections_of(placed.batch)
+    if changes is not None:
+        keep &= ~changes
+    found = Placed(batch, placed.epoch, placed.sequence, placed.row)
+    return found if keep.all() else found.take(keep)
 
 
 async def open_source(hub: Hub, kinds: Sequence[Kind]) -> Source:
@@ -124,8 +132,9 @@ async def open_source(hub: Hub, kinds: Sequence[Kind]) -> Source:
         behind that the rest does not fit into memory.
     """
     lake, view = await look(hub)
-    source = Source(hub.epoch, lake, view, {kind: [] for kind in kinds}, hub.corrections)
-    await _gather(hub, view.archived if view is not None else 0, source)
+    archived = view.archived if view is not None else 0
+    source = Source(hub.epoch, max(archived, hub.head), lake, view, {kind: [] for kind in kinds}, hub.corrections)
+    await _gather(hub, archived, source)
     return source
 
 
@@ -153,7 +162,7 @@ async def look(hub: Hub) -> tuple[Lake | None, View | None]:
 
 async def _gather(hub: Hub, archived: int, source: Source) -> None:
     """Add the rows after what the lake has; of a tape that dropped entries before that, those that there are."""
-    after, until = max(archived, await hub.first() - 1), hub.head
+    after, until = max(archived, await hub.first() - 1), source.until
     rows = 0
     turn = time.monotonic() + _TURN_S
     while after < until:

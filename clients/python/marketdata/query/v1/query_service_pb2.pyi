@@ -375,6 +375,42 @@ class ListTradesResponse(_message.Message):
     next_page_token: str
     def __init__(self, trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class ListTradesWithQuotesRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "start", "end", "page_size", "page_token", "tolerance", "view")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    start: _timestamp_pb2.Timestamp
+    end: _timestamp_pb2.Timestamp
+    page_size: int
+    page_token: str
+    tolerance: _duration_pb2.Duration
+    view: _batch_pb2.TradeView
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., start: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., tolerance: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., view: _Optional[_Union[_batch_pb2.TradeView, str]] = ...) -> None: ...
+
+class TradeWithQuote(_message.Message):
+    __slots__ = ("trade", "quote")
+    TRADE_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
+    trade: _trade_pb2.Trade
+    quote: _quote_pb2.Quote
+    def __init__(self, trade: _Optional[_Union[_trade_pb2.Trade, _Mapping]] = ..., quote: _Optional[_Union[_quote_pb2.Quote, _Mapping]] = ...) -> None: ...
+
+class ListTradesWithQuotesResponse(_message.Message):
+    __slots__ = ("rows", "next_page_token")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[TradeWithQuote]
+    next_page_token: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[TradeWithQuote, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class ListBarsRequest(_message.Message):
     __slots__ = ("dataset", "symbols", "start", "end", "interval", "source", "fill", "session", "page_size", "page_token")
     DATASET_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +454,36 @@ class ListBarsResponse(_message.Message):
     bars: _containers.RepeatedCompositeFieldContainer[_bar_pb2.Bar]
     next_page_token: str
     def __init__(self, bars: _Optional[_Iterable[_Union[_bar_pb2.Bar, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class StreamBarsRequest(_message.Message):
+    __slots__ = ("dataset", "symbols", "interval", "source", "session", "updates", "cursor")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    interval: _duration_pb2.Duration
+    source: _bar_pb2.BarSource
+    session: Session
+    updates: _duration_pb2.Duration
+    cursor: str
+    def __init__(self, dataset: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., source: _Optional[_Union[_bar_pb2.BarSource, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., updates: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class StreamBarsResponse(_message.Message):
+    __slots__ = ("bars", "cursor", "watermark", "end")
+    BARS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    bars: _containers.RepeatedCompositeFieldContainer[_bar_pb2.Bar]
+    cursor: str
+    watermark: Watermark
+    end: _status_pb2.Status
+    def __init__(self, bars: _Optional[_Iterable[_Union[_bar_pb2.Bar, _Mapping]]] = ..., cursor: _Optional[str] = ..., watermark: _Optional[_Union[Watermark, _Mapping]] = ..., end: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class GetQuotesAsOfRequest(_message.Message):
     __slots__ = ("dataset", "symbols", "time")

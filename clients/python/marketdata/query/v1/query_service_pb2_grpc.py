@@ -80,10 +80,20 @@ class QueryServiceStub:
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.SerializeToString,
                 response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.FromString,
                 _registered_method=True)
+        self.ListTradesWithQuotes = channel.unary_unary(
+                '/marketdata.query.v1.QueryService/ListTradesWithQuotes',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesResponse.FromString,
+                _registered_method=True)
         self.ListBars = channel.unary_unary(
                 '/marketdata.query.v1.QueryService/ListBars',
                 request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
                 response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.FromString,
+                _registered_method=True)
+        self.StreamBars = channel.unary_stream(
+                '/marketdata.query.v1.QueryService/StreamBars',
+                request_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsRequest.SerializeToString,
+                response_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsResponse.FromString,
                 _registered_method=True)
         self.GetQuotesAsOf = channel.unary_unary(
                 '/marketdata.query.v1.QueryService/GetQuotesAsOf',
@@ -176,8 +186,26 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTradesWithQuotes(self, request, context):
+        """Trades of a time, each with the quote before it: the last one of its symbol
+        whose event was not after the trade's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBars(self, request, context):
         """Bars of a time, by symbol and start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamBars(self, request, context):
+        """Bars as they come: each once its interval is over, and again each time that
+        late rows have changed it, which its `last_sequence` tells, or cancelled or
+        corrected trades, of this interval and the one before it.
+        The same bars as ListBars gives. Otherwise as StreamQuotes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,10 +284,20 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesRequest.FromString,
                     response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesResponse.SerializeToString,
             ),
+            'ListTradesWithQuotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTradesWithQuotes,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesResponse.SerializeToString,
+            ),
             'ListBars': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBars,
                     request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.FromString,
                     response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.SerializeToString,
+            ),
+            'StreamBars': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamBars,
+                    request_deserializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsRequest.FromString,
+                    response_serializer=marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsResponse.SerializeToString,
             ),
             'GetQuotesAsOf': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQuotesAsOf,
@@ -532,6 +570,33 @@ class QueryService:
             _registered_method=True)
 
     @staticmethod
+    def ListTradesWithQuotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/ListTradesWithQuotes',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.ListTradesWithQuotesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListBars(request,
             target,
             options=(),
@@ -548,6 +613,33 @@ class QueryService:
             '/marketdata.query.v1.QueryService/ListBars',
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsRequest.SerializeToString,
             marketdata_dot_query_dot_v1_dot_query__service__pb2.ListBarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBars(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/marketdata.query.v1.QueryService/StreamBars',
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsRequest.SerializeToString,
+            marketdata_dot_query_dot_v1_dot_query__service__pb2.StreamBarsResponse.FromString,
             options,
             channel_credentials,
             insecure,

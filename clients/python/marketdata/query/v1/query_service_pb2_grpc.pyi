@@ -62,8 +62,18 @@ class QueryServiceStub:
     """
     ListTrades: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesRequest, _query_service_pb2.ListTradesResponse]
     """Trades of a time. Otherwise as ListQuotes."""
+    ListTradesWithQuotes: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesWithQuotesRequest, _query_service_pb2.ListTradesWithQuotesResponse]
+    """Trades of a time, each with the quote before it: the last one of its symbol
+    whose event was not after the trade's.
+    """
     ListBars: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]
     """Bars of a time, by symbol and start."""
+    StreamBars: _grpc.UnaryStreamMultiCallable[_query_service_pb2.StreamBarsRequest, _query_service_pb2.StreamBarsResponse]
+    """Bars as they come: each once its interval is over, and again each time that
+    late rows have changed it, which its `last_sequence` tells, or cancelled or
+    corrected trades, of this interval and the one before it.
+    The same bars as ListBars gives. Otherwise as StreamQuotes.
+    """
     GetQuotesAsOf: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetQuotesAsOfRequest, _query_service_pb2.GetQuotesAsOfResponse]
     """Each symbol's quote as of a time: the last one whose event was not after
     it.
@@ -112,8 +122,18 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """
     ListTrades: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesRequest, _query_service_pb2.ListTradesResponse]  # type: ignore[assignment]
     """Trades of a time. Otherwise as ListQuotes."""
+    ListTradesWithQuotes: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTradesWithQuotesRequest, _query_service_pb2.ListTradesWithQuotesResponse]  # type: ignore[assignment]
+    """Trades of a time, each with the quote before it: the last one of its symbol
+    whose event was not after the trade's.
+    """
     ListBars: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListBarsRequest, _query_service_pb2.ListBarsResponse]  # type: ignore[assignment]
     """Bars of a time, by symbol and start."""
+    StreamBars: _aio.UnaryStreamMultiCallable[_query_service_pb2.StreamBarsRequest, _query_service_pb2.StreamBarsResponse]  # type: ignore[assignment]
+    """Bars as they come: each once its interval is over, and again each time that
+    late rows have changed it, which its `last_sequence` tells, or cancelled or
+    corrected trades, of this interval and the one before it.
+    The same bars as ListBars gives. Otherwise as StreamQuotes.
+    """
     GetQuotesAsOf: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetQuotesAsOfRequest, _query_service_pb2.GetQuotesAsOfResponse]  # type: ignore[assignment]
     """Each symbol's quote as of a time: the last one whose event was not after
     it.
@@ -215,12 +235,34 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Trades of a time. Otherwise as ListQuotes."""
 
     @_abc_1.abstractmethod
+    def ListTradesWithQuotes(
+        self,
+        request: _query_service_pb2.ListTradesWithQuotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_service_pb2.ListTradesWithQuotesResponse, _abc.Awaitable[_query_service_pb2.ListTradesWithQuotesResponse]]:
+        """Trades of a time, each with the quote before it: the last one of its symbol
+        whose event was not after the trade's.
+        """
+
+    @_abc_1.abstractmethod
     def ListBars(
         self,
         request: _query_service_pb2.ListBarsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_service_pb2.ListBarsResponse, _abc.Awaitable[_query_service_pb2.ListBarsResponse]]:
         """Bars of a time, by symbol and start."""
+
+    @_abc_1.abstractmethod
+    def StreamBars(
+        self,
+        request: _query_service_pb2.StreamBarsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_query_service_pb2.StreamBarsResponse], _abc.AsyncIterator[_query_service_pb2.StreamBarsResponse]]:
+        """Bars as they come: each once its interval is over, and again each time that
+        late rows have changed it, which its `last_sequence` tells, or cancelled or
+        corrected trades, of this interval and the one before it.
+        The same bars as ListBars gives. Otherwise as StreamQuotes.
+        """
 
     @_abc_1.abstractmethod
     def GetQuotesAsOf(
