@@ -13,6 +13,7 @@ import pytest
 
 from mda.auth import api_key
 from mda.auth.engine import open_engine
+from mda.auth.errors import StoreUnavailableError
 from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.migrations import migrate
 from mda.auth.oauth import TokenEndpoint
@@ -45,6 +46,7 @@ class MemoryCredentials:
     uses: list[tuple[str, datetime]] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    broken: bool = False
 
     def put(self, key: ApiKey) -> None:
         self.keys[key.id] = key
@@ -58,10 +60,16 @@ class MemoryCredentials:
         return self.keys.get(key_id)
 
     def record_use(self, key_id: str, at: datetime) -> None:
+        self._fail_if_broken()
         self.uses.append((key_id, at))
 
     def note(self, event: Event) -> None:
+        self._fail_if_broken()
         self.events.append(event)
+
+    def _fail_if_broken(self) -> None:
+        if self.broken:
+            raise StoreUnavailableError
 
 
 def add_api_key(store: Store, key: ApiKey) -> None:
