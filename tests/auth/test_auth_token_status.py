@@ -19,6 +19,7 @@ from mda.auth.records import ApiKey, Client, Tier
 from mda.auth.store import Store
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
+from mda.runtime.identity import LEEWAY_S
 from mda.runtime.revocation import Revoked
 from tests.auth.conftest import AUDIENCE, ISSUER, StandingClock
 
@@ -150,7 +151,11 @@ def test_a_token_is_ended(
     assert not active(status, desk, token)
     assert active(status, desk, desk.token())
     ((_, revocation),) = store.unsent_revocations()
-    assert (revocation.what, revocation.id, revocation.until_s) == (Revoked.TOKEN, claims["jti"], claims["exp"])
+    assert (revocation.what, revocation.id, revocation.until_s) == (
+        Revoked.TOKEN,
+        claims["jti"],
+        claims["exp"] + LEEWAY_S,
+    )
     (*_, entry) = store.audit()
     assert (entry.event.actor, entry.event.action) == (caller.client.id, "token.revoke")
 
@@ -158,6 +163,33 @@ def test_a_token_is_ended(
 def test_anothers_token_is_not_ended(status: TokenStatus, store: Store, desk: Desk, other: Desk) -> None:
     response = status.revoke(other.request(token=desk.token()))
     assert (response.status, document(response)["error"]) == (400, "unauthorized_client")
+    assert store.unsent_revocations() == []
+    (*_, entry) = store.audit()
+    event = entry.event
+    assert (event.actor, event.action, event.refused) == (other.client.id, "token.revoke", True)
+    assert (event.details["client"], event.details["error"]) == (desk.client.id, "unauthorized_client")
+
+
+@pytest.mark.parametrize("late_s", [0, 899, 900 + LEEWAY_S - 1])
+def test_a_token_is_ended_as_long_as_services_take_it(
+    status: TokenStatus, clients: Clients, store: Store, desk: Desk, admin: Desk, clock: StandingClock, late_s: int
+) -> None:
+    """Whatever became of its API key and its client: services go by the token until they are told."""
+    token = desk.token()
+    clients.rotate_key("t", desk.key.id, timedelta(), None)
+    clock.now += timedelta(seconds=late_s)
+    for _ in range(2):
+        assert status.revoke(admin.request(token=token)).status == 200
+    ((_, revocation),) = store.unsent_revocations()
+    assert revocation.what is Revoked.TOKEN
+
+
+def test_a_token_that_no_service_takes_is_ended_already(
+    status: TokenStatus, store: Store, desk: Desk, clock: StandingClock
+) -> None:
+    token = desk.token()
+    clock.now += timedelta(seconds=900 + LEEWAY_S)
+    assert status.revoke(desk.request(token=token)).status == 200
     assert store.unsent_revocations() == []
 
 
