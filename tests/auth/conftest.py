@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mda.auth import api_key
+from mda.auth.actor import Actor
 from mda.auth.engine import open_engine
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.keys import KeySet, new_key_pair
@@ -75,6 +76,17 @@ class MemoryCredentials:
 def add_api_key(store: Store, key: ApiKey) -> None:
     with store.change() as change:
         change.add_api_key(key)
+
+
+@pytest.fixture
+def actor(store: Store) -> Actor:
+    """Give an admin that may change clients, of whom the audit log says nothing."""
+    client = Client("mdc_admin", "an-admin", Tier.INTERNAL, (), (), NOW - timedelta(days=9), roles=("admin",))
+    key = ApiKey("mdk_admin", client, secret_hash="", hint="", created_at=NOW - timedelta(days=9))
+    with store.change() as change:
+        change.add_client(client)
+        change.add_api_key(key)
+    return Actor(client.id, key.id, "t_admin", 0)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mda.auth.keys import KeySet
 from mda.auth.records import Tier
 from mda.auth.store import Store
 from mda.auth.tokens import TokenIssuer
-from tests.auth.api import Api, clients_endpoint, serving
+from tests.auth.api import CLIENTS, Api, clients_endpoint, serving
 
 C = grpc.StatusCode
 DESK = {"name": "desk", "tier": pb.TIER_PRO, "roles": ["reader"], "datasets": ["SIM"]}
@@ -215,6 +215,42 @@ async def test_who_lacks_the_scope_is_refused_and_it_is_put_down(api: Api, store
         "reason": "MISSING_SCOPE",
         "scope": "clients:admin",
     }
+
+
+async def test_a_revoked_admin_is_refused_though_no_service_was_told(
+    api: Api, store: Store, issuer: TokenIssuer, changes: Changes
+) -> None:
+    other = token_of(store, issuer, "other", "clients:admin")
+    (mine,) = (client for client in store.page_of_clients(None, 10) if client.name == "admin")
+    await api.call("DisableClient", pb.DisableClientRequest(client_id=mine.id), token=other)
+    requests = {
+        "CreateClient": pb.CreateClientRequest(**DESK),
+        "GetClient": pb.GetClientRequest(client_id=mine.id),
+        "ListClients": pb.ListClientsRequest(),
+        "UpdateClient": pb.UpdateClientRequest(client_id=mine.id),
+        "DisableClient": pb.DisableClientRequest(client_id=mine.id),
+        "EnableClient": pb.EnableClientRequest(client_id=mine.id),
+        "CreateApiKey": pb.CreateApiKeyRequest(client_id=mine.id),
+        "ListApiKeys": pb.ListApiKeysRequest(client_id="-"),
+        "RotateApiKey": pb.RotateApiKeyRequest(key_id="mdk_1"),
+        "RevokeApiKey": pb.RevokeApiKeyRequest(key_id="mdk_1"),
+        "ListRoles": pb.ListRolesRequest(),
+        "ListAuditEntries": pb.ListAuditEntriesRequest(),
+        "VerifyAudit": pb.VerifyAuditRequest(),
+    }
+    assert requests.keys() == {method.name for method in CLIENTS.methods}
+    for method, request in requests.items():
+        error = await api.refused(method, request)
+        assert (error.code, error.reason, error.metadata["problem"]) == (C.UNAUTHENTICATED, "INVALID_TOKEN", "revoked")
+    assert changes.count == 1
+
+
+async def test_refusals_cannot_fill_the_audit_log(api: Api, store: Store, issuer: TokenIssuer) -> None:
+    reader = token_of(store, issuer, "reader", "quotes:read")
+    before = len(list(store.audit()))
+    for method, request in (("ListClients", pb.ListClientsRequest()), ("ListRoles", pb.ListRolesRequest())) * 5:
+        assert (await api.refused(method, request, token=reader)).reason == "MISSING_SCOPE"
+    assert len(list(store.audit())) == before + 2
 
 
 async def test_a_database_that_does_not_answer(api: Api, store: Store, issuer: TokenIssuer, database_url: str) -> None:

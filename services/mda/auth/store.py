@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
+from mda.auth.actor import Actor, check_actor
 from mda.auth.audit import Entry
 from mda.auth.change import Change, unknown_client
 from mda.auth.database import Database
@@ -55,6 +56,11 @@ class Store:
         """Give a transaction: what is done with it is done at the end, whole, or not at all."""
         with self._database.writing() as session:
             yield Change(session)
+
+    def check(self, actor: Actor) -> None:
+        """Check that a token still stands. Errors as in `check_actor`."""
+        with self._database.reading() as session:
+            check_actor(session, actor)
 
     def put_client(self, client: Client, *, keep_datasets: bool = False, event: Event | None = None) -> Client:
         """Make a client, or give the one that has its name its tier, scopes and datasets.

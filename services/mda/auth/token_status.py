@@ -15,11 +15,11 @@ from mda.auth.form import TokenRequest
 from mda.auth.gate import Gate
 from mda.auth.oauth import TokenResponse, answered, response
 from mda.auth.records import ApiKey, Event
+from mda.auth.roles import ADMIN
 from mda.auth.tokens import TokenReader
 from mda.runtime.identity import LEEWAY_S
 from mda.runtime.revocation import Revocation, Revoked
 
-_ADMIN: Final = "clients:admin"
 _TOLD: Final = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "tier", "datasets")
 _LEEWAY: Final = timedelta(seconds=LEEWAY_S)
 _INACTIVE: Final[Mapping[str, Any]] = {"active": False}
@@ -124,4 +124,4 @@ def _token(form: Mapping[str, str]) -> str:
 
 
 def _may(caller: ApiKey, claims: Mapping[str, Any]) -> bool:
-    return caller.client.id == claims["sub"] or _ADMIN in caller.client.granted
+    return caller.client.id == claims["sub"] or ADMIN in caller.client.granted
