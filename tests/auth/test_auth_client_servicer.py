@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import text
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.auth import api_key
+from mda.auth import api_key, audit
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.engine import WRITES, open_engine
 from mda.auth.keys import KeySet
@@ -152,6 +152,29 @@ async def test_the_audit_log_is_verified(api: Api, database_url: str) -> None:
     assert (await api.call("VerifyAudit", pb.VerifyAuditRequest())).intact
     cut = await api.call("VerifyAudit", known)
     assert (cut.intact, cut.problem) == (False, "entry 3 is missing: the log ends with 2")
+
+
+async def test_a_long_audit_log_is_verified_call_by_call(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_WITHIN_S", -1.0)
+    request = pb.VerifyAuditRequest()
+    heads: list[int] = []
+    while True:
+        answer = await api.call("VerifyAudit", request)
+        heads.append(answer.entries)
+        if answer.complete:
+            break
+        request = pb.VerifyAuditRequest(after_sequence=answer.entries, after_hash=answer.head_hash)
+    assert (answer.intact, heads) == (True, [1, 2, 2])
+
+
+@pytest.mark.parametrize(
+    "half",
+    [{"known_sequence": 1}, {"known_hash": "0" * 64}, {"after_sequence": 1}, {"after_hash": "0" * 64}],
+)
+async def test_half_an_entry_is_none(api: Api, half: dict[str, Any]) -> None:
+    error = await api.refused("VerifyAudit", pb.VerifyAuditRequest(**half))
+    assert (error.code, error.reason) == (C.INVALID_ARGUMENT, INVALID)
+    assert "go together" in error.message
 
 
 async def test_roles(api: Api) -> None:

@@ -150,11 +150,16 @@ class ClientServicer(ClientServiceServicer):
         return pb.ListAuditEntriesResponse(entries=[_entry(entry) for entry in found[:size]], next_page_token=token)
 
     async def VerifyAudit(self, request: pb.VerifyAuditRequest, context: _Context) -> pb.VerifyAuditResponse:
-        """Check the audit log."""
-        known = Known(request.known_sequence, request.known_hash) if request.known_sequence else None
-        verdict = await self._read(lambda: verify(self._store.audit(), known))
+        """Check the audit log, or a part of it."""
+        known = _known(request.known_sequence, request.known_hash)
+        after = _known(request.after_sequence, request.after_hash)
+        verdict = await self._read(lambda: verify(self._store.audit(request.after_sequence), known, after))
         return pb.VerifyAuditResponse(
-            intact=not verdict.problem, entries=verdict.entries, head_hash=verdict.head_hash, problem=verdict.problem
+            intact=not verdict.problem,
+            entries=verdict.entries,
+            head_hash=verdict.head_hash,
+            problem=verdict.problem,
+            complete=verdict.complete,
         )
 
     async def _change(self, decide: Callable[[Actor], _T]) -> _T:
@@ -187,6 +192,10 @@ async def _asked(ask: Callable[[], _T]) -> _T:
 
 def _actor(principal: Principal) -> Actor:
     return Actor(principal.client, principal.key, principal.token_id, principal.version)
+
+
+def _known(sequence: int, hash_: str) -> Known | None:
+    return Known(sequence, hash_) if sequence else None
 
 
 def _next_page(found: Sequence[Client] | Sequence[ApiKey], size: int) -> str:

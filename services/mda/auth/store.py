@@ -201,17 +201,16 @@ class Store:
         with self._database.reading() as session:
             return [entry_of(row) for row in session.scalars(query)]
 
-    def audit(self) -> Iterator[Entry]:
-        """Yield the whole audit log, in order; what is added meanwhile may or may not be in it."""
-        last = 0
+    def audit(self, first: int = 1) -> Iterator[Entry]:
+        """Yield the audit log from an entry on, in order; what is added meanwhile may or may not be in it."""
         while True:
-            query = select(AuditRow).where(AuditRow.sequence > last).order_by(AuditRow.sequence).limit(_AUDIT_CHUNK)
+            query = select(AuditRow).where(AuditRow.sequence >= first).order_by(AuditRow.sequence).limit(_AUDIT_CHUNK)
             with self._database.reading() as session:
                 entries = [entry_of(row) for row in session.scalars(query)]
             if not entries:
                 return
             yield from entries
-            last = entries[-1].sequence
+            first = entries[-1].sequence + 1
 
     def is_revoked(self, token_id: str) -> bool:
         """Return whether a token was revoked by itself."""

@@ -56,8 +56,7 @@ def verify(
     sequence, _, noted = (known or "0:").partition(":")
     if not sequence.isdecimal():
         raise StackError("--known takes `<sequence>:<hash>`, as this command prints it.")
-    request = pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted)
-    answer = Api(data, url, api_key).call("VerifyAudit", request)
+    answer = _verified(Api(data, url, api_key), pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted))
     end = f"{answer.entries}:{answer.head_hash}"
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(answer)))
@@ -66,3 +65,11 @@ def verify(
     else:
         typer.echo(f"The audit log is damaged: {answer.problem}. It is good up to {end}")
     raise typer.Exit(0 if answer.intact else 1)
+
+
+def _verified(api: Api, request: pb.VerifyAuditRequest) -> pb.VerifyAuditResponse:
+    while True:
+        answer: pb.VerifyAuditResponse = api.call("VerifyAudit", request)
+        if answer.complete:
+            return answer
+        request.after_sequence, request.after_hash = answer.entries, answer.head_hash

@@ -210,9 +210,10 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAudit(self, request, context):
-        """Checks the audit log from its beginning: each entry holds the hash of the
-        one before it. An entry noted elsewhere earlier shows whether the log is
-        still the same up to there.
+        """Checks the audit log: each entry holds the hash of the one before it. An
+        entry noted elsewhere earlier shows whether the log is still the same up to
+        there. Reads up to about two seconds; where `complete` is not set, ask
+        again with `after_sequence` and `after_hash` of the head.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -80,9 +80,10 @@ class ClientServiceStub:
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.ListAuditEntriesRequest, _client_service_pb2.ListAuditEntriesResponse]
     """Lists the audit log, the newest entry first."""
     VerifyAudit: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.VerifyAuditRequest, _client_service_pb2.VerifyAuditResponse]
-    """Checks the audit log from its beginning: each entry holds the hash of the
-    one before it. An entry noted elsewhere earlier shows whether the log is
-    still the same up to there.
+    """Checks the audit log: each entry holds the hash of the one before it. An
+    entry noted elsewhere earlier shows whether the log is still the same up to
+    there. Reads up to about two seconds; where `complete` is not set, ask
+    again with `after_sequence` and `after_hash` of the head.
     """
 
 @_typing.type_check_only
@@ -137,9 +138,10 @@ class ClientServiceAsyncStub(ClientServiceStub):
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_client_service_pb2.ListAuditEntriesRequest, _client_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists the audit log, the newest entry first."""
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_client_service_pb2.VerifyAuditRequest, _client_service_pb2.VerifyAuditResponse]  # type: ignore[assignment]
-    """Checks the audit log from its beginning: each entry holds the hash of the
-    one before it. An entry noted elsewhere earlier shows whether the log is
-    still the same up to there.
+    """Checks the audit log: each entry holds the hash of the one before it. An
+    entry noted elsewhere earlier shows whether the log is still the same up to
+    there. Reads up to about two seconds; where `complete` is not set, ask
+    again with `after_sequence` and `after_hash` of the head.
     """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -269,9 +271,10 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.VerifyAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.VerifyAuditResponse, _abc.Awaitable[_client_service_pb2.VerifyAuditResponse]]:
-        """Checks the audit log from its beginning: each entry holds the hash of the
-        one before it. An entry noted elsewhere earlier shows whether the log is
-        still the same up to there.
+        """Checks the audit log: each entry holds the hash of the one before it. An
+        entry noted elsewhere earlier shows whether the log is still the same up to
+        there. Reads up to about two seconds; where `complete` is not set, ask
+        again with `after_sequence` and `after_hash` of the head.
         """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
