@@ -21,11 +21,11 @@ def list_entries(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=PAGE, help="How many of the newest.")] = 20,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the newest entries of the audit log, the newest last."""
-    answer = Api(data, url, api_key).call("ListAuditEntries", pb.ListAuditEntriesRequest(page_size=lines))
+    answer = Api(data, url, key_file).call("ListAuditEntries", pb.ListAuditEntriesRequest(page_size=lines))
     entries: list[pb.AuditEntry] = list(reversed(answer.entries))
     if output is Output.JSON:
         typer.echo(json.dumps([as_json(entry) for entry in entries]))
@@ -49,14 +49,14 @@ def verify(
     known: Annotated[str | None, typer.Option(help="An entry noted earlier, as `<sequence>:<hash>`.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check the audit log from its first entry on. Exits with 1 if somebody has been at it."""
     sequence, _, noted = (known or "0:").partition(":")
     if not sequence.isdecimal():
         raise StackError("--known takes `<sequence>:<hash>`, as this command prints it.")
-    answer = _verified(Api(data, url, api_key), pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted))
+    answer = _verified(Api(data, url, key_file), pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted))
     end = f"{answer.entries}:{answer.head_hash}"
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(answer)))
