@@ -73,6 +73,19 @@ class MemoryCredentials:
             raise StoreUnavailableError
 
 
+def add_client(store: Store, client: Client) -> None:
+    with store.change() as change:
+        change.add_client(client)
+
+
+def clients_of(store: Store) -> list[Client]:
+    return store.page_of_clients(None, 1000)
+
+
+def api_keys_of(store: Store) -> list[ApiKey]:
+    return store.page_of_api_keys(None, None, 1000)
+
+
 def add_api_key(store: Store, key: ApiKey) -> None:
     with store.change() as change:
         change.add_api_key(key)

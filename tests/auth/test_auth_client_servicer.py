@@ -21,6 +21,7 @@ from mda.auth.records import Tier
 from mda.auth.store import Store
 from mda.auth.tokens import TokenIssuer
 from tests.auth.api import CLIENTS, Api, clients_endpoint, serving
+from tests.auth.conftest import clients_of
 
 C = grpc.StatusCode
 DESK = {"name": "desk", "tier": pb.TIER_PRO, "roles": ["reader"], "datasets": ["SIM"]}
@@ -103,7 +104,7 @@ async def test_a_client_and_its_keys_from_beginning_to_end(api: Api, store: Stor
     log = await api.call("ListAuditEntries", pb.ListAuditEntriesRequest())
     said = [entry.action for entry in reversed(log.entries)]
     assert said == [
-        "client.put",
+        "client.create",
         "api_key.create",
         "client.create",
         "api_key.create",
@@ -231,7 +232,7 @@ async def test_who_lacks_the_scope_is_refused_and_it_is_put_down(api: Api, store
     error = await api.refused("ListClients", pb.ListClientsRequest(), token=reader)
     assert (error.code, error.reason) == (C.PERMISSION_DENIED, "MISSING_SCOPE")
     (*_, entry) = store.audit()
-    (client,) = (client for client in store.list_clients() if client.name == "reader")
+    (client,) = (client for client in clients_of(store) if client.name == "reader")
     assert (entry.event.actor, entry.event.refused) == (client.id, True)
     assert entry.event.details == {
         "method": "/marketdata.auth.v1.ClientService/ListClients",

@@ -18,7 +18,7 @@ from mda.auth.records import Client, Quotas, Tier
 from mda.auth.store import Store
 from mda.market.errors import MarketDataError
 from mda.runtime.revocation import Revocation, Revoked
-from tests.auth.conftest import NOW, StandingClock
+from tests.auth.conftest import NOW, StandingClock, api_keys_of
 
 UNTIL_S = (NOW + timedelta(hours=1, minutes=1)).timestamp()
 WISH = Wish(Tier.PRO, ["reader", "publisher"], ["SIM", "GLBX.MDP3"], Quotas(streams=5))
@@ -235,12 +235,12 @@ def test_a_key_that_works_no_longer_is_not_rotated(
     _, short = clients.create_key(actor, desk.id, timedelta(hours=1))
     clients.revoke_key(actor, new_key.id)
     clock.now += timedelta(hours=1)
-    before = store.list_api_keys()
+    before = api_keys_of(store)
     for key_id in (short.id, new_key.id):
         with pytest.raises(MarketDataError) as error:
             clients.rotate_key(actor, key_id, None, None)
         assert refused(error) == ("API_KEY_ENDED", "key_id")
-    assert store.list_api_keys() == before
+    assert api_keys_of(store) == before
 
 
 def test_a_key_is_revoked_once(

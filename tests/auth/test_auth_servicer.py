@@ -33,6 +33,7 @@ from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.store import Store
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
+from tests.auth.conftest import api_keys_of
 
 if TYPE_CHECKING:
     from marketdata.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
@@ -97,7 +98,7 @@ async def test_an_api_key_becomes_a_token_that_the_key_set_verifies(
     claims = jwt.decode(
         answer["access_token"], key, ["ES256"], options, audience="marketdata-test", issuer="https://auth.test"
     )
-    (stored,) = store.list_api_keys()
+    (stored,) = api_keys_of(store)
     assert (claims["client_id"], claims["sub"]) == (new_key.id, stored.client.id)
     assert stored.last_used_at == clock()
 
