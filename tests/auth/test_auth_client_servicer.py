@@ -197,6 +197,7 @@ BAD: dict[str, tuple[tuple[str, Any], str, str]] = {
     "a role twice": (creating(roles=["reader", "reader"]), INVALID, "roles"),
     "an unknown role": (creating(roles=["king"]), INVALID, "roles[0]"),
     "a dataset that is none": (creating(datasets=["**"]), INVALID, "datasets[0]"),
+    "a dataset in small letters": (creating(datasets=["sim"]), INVALID, "datasets[0]"),
     "a quota of nothing": (creating(quotas=pb.Quotas(streams=0)), INVALID, "quotas.streams"),
     "a name that is had": (creating(name="admin"), "CLIENT_EXISTS", "name"),
     "an unknown client": (("GetClient", pb.GetClientRequest(client_id="mdc_9")), MISSING, "client_id"),

@@ -1,4 +1,4 @@
-"""`mda audit`: every change and refusal, and whether the log of them is whole."""
+"""`mda audit`: every change, what auth refused, and whether the log of that is whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
 
-app = typer.Typer(help="The audit log: every change and refusal.", no_args_is_help=True)
+app = typer.Typer(help="The audit log: every change, and what auth refused.", no_args_is_help=True)
 
 
 @app.command("list")
