@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from mda.auth import api_key
+from mda.auth.actor import Actor
 from mda.auth.engine import open_engine
+from mda.auth.errors import StoreUnavailableError
 from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.migrations import migrate
 from mda.auth.oauth import TokenEndpoint
@@ -45,6 +47,7 @@ class MemoryCredentials:
     uses: list[tuple[str, datetime]] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    broken: bool = False
 
     def put(self, key: ApiKey) -> None:
         self.keys[key.id] = key
@@ -58,15 +61,45 @@ class MemoryCredentials:
         return self.keys.get(key_id)
 
     def record_use(self, key_id: str, at: datetime) -> None:
+        self._fail_if_broken()
         self.uses.append((key_id, at))
 
     def note(self, event: Event) -> None:
+        self._fail_if_broken()
         self.events.append(event)
+
+    def _fail_if_broken(self) -> None:
+        if self.broken:
+            raise StoreUnavailableError
+
+
+def add_client(store: Store, client: Client) -> None:
+    with store.change() as change:
+        change.add_client(client)
+
+
+def clients_of(store: Store) -> list[Client]:
+    return store.page_of_clients(None, 1000)
+
+
+def api_keys_of(store: Store) -> list[ApiKey]:
+    return store.page_of_api_keys(None, None, 1000)
 
 
 def add_api_key(store: Store, key: ApiKey) -> None:
     with store.change() as change:
         change.add_api_key(key)
+
+
+@pytest.fixture
+def actor(store: Store) -> Actor:
+    """Give an admin that may change clients, of whom the audit log says nothing."""
+    client = Client("mdc_admin", "an-admin", Tier.INTERNAL, (), (), NOW - timedelta(days=9), roles=("admin",))
+    key = ApiKey("mdk_admin", client, secret_hash="", hint="", created_at=NOW - timedelta(days=9))
+    with store.change() as change:
+        change.add_client(client)
+        change.add_api_key(key)
+    return Actor(client.id, key.id, "t_admin", 0)
 
 
 @pytest.fixture

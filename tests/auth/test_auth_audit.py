@@ -85,10 +85,52 @@ def test_a_log_that_was_made_anew_or_cut_off_shows_to_who_has_noted_an_entry() -
     assert verify(other, known).problem == "entry 3 is not the one that is known"
 
 
+class Ticks:
+    """A clock that goes on by a second each time that it is looked at."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_a_long_log_is_checked_bit_by_bit() -> None:
+    entries = chain(10)
+    known, after, ends = Known(5, entries[4].hash), None, list[int]()
+    while True:
+        verdict = verify(entries[after.sequence - 1 :] if after else entries, known, after, Ticks())
+        assert verdict.problem == ""
+        ends.append(verdict.entries)
+        if verdict.complete:
+            break
+        after = Known(verdict.entries, verdict.head_hash)
+    assert ends == [3, 6, 9, 10]
+    assert verdict == verify(entries)
+
+
+def test_what_is_wrong_in_a_later_bit_shows() -> None:
+    entries = chain(6)
+    after = Known(4, entries[3].hash)
+    assert verify(entries[3:], None, after) == verify(entries)
+    assert verify(entries[3:4], None, after) == Verdict(4, entries[3].hash)
+    assert verify([], None, after) == Verdict(problem="entry 4 is missing")
+    assert verify(entries[4:], None, after) == Verdict(problem="entry 4 is missing")
+    other = [chained(event(9), 4, entries[2].hash)]
+    assert verify(other, None, after) == Verdict(problem="entry 4 is not the one that is known")
+    assert verify(entries[3:], Known(4, "0" * 64), after).problem == "entry 4 is not the one that is known"
+    changed = replace(entries[4], event=event(9))
+    assert verify([entries[3], changed], None, after).problem == "entry 5 has been changed"
+    assert verify(entries[3:], Known(9, "0" * 64), after).problem == "entry 9 is missing: the log ends with 6"
+    longer = chain(8)
+    assert verify(longer[3:], Known(9, "0" * 64), after, Ticks()) == Verdict(7, longer[6].hash, "", complete=False)
+
+
 def test_the_database_gives_back_what_was_hashed(store: Store, database_url: str) -> None:
     for number in range(1, 4):
         store.note(event(number))
     assert verify(store.audit()) == Verdict(3, chain(3)[-1].hash)
+    assert [entry.sequence for entry in store.audit(2)] == [2, 3]
     assert [entry.sequence for entry in store.page_of_audit(0, 1)] == [3, 2]
     assert [entry.sequence for entry in store.page_of_audit(2, 5)] == [1]
     engine = open_engine(database_url).execution_options(**{WRITES: True})

@@ -13,14 +13,15 @@ from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import text
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.auth import api_key
+from mda.auth import api_key, audit
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.engine import WRITES, open_engine
 from mda.auth.keys import KeySet
 from mda.auth.records import Tier
 from mda.auth.store import Store
 from mda.auth.tokens import TokenIssuer
-from tests.auth.api import Api, clients_endpoint, serving
+from tests.auth.api import CLIENTS, Api, clients_endpoint, serving
+from tests.auth.conftest import clients_of
 
 C = grpc.StatusCode
 DESK = {"name": "desk", "tier": pb.TIER_PRO, "roles": ["reader"], "datasets": ["SIM"]}
@@ -103,7 +104,7 @@ async def test_a_client_and_its_keys_from_beginning_to_end(api: Api, store: Stor
     log = await api.call("ListAuditEntries", pb.ListAuditEntriesRequest())
     said = [entry.action for entry in reversed(log.entries)]
     assert said == [
-        "client.put",
+        "client.create",
         "api_key.create",
         "client.create",
         "api_key.create",
@@ -154,6 +155,29 @@ async def test_the_audit_log_is_verified(api: Api, database_url: str) -> None:
     assert (cut.intact, cut.problem) == (False, "entry 3 is missing: the log ends with 2")
 
 
+async def test_a_long_audit_log_is_verified_call_by_call(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_WITHIN_S", -1.0)
+    request = pb.VerifyAuditRequest()
+    heads: list[int] = []
+    while True:
+        answer = await api.call("VerifyAudit", request)
+        heads.append(answer.entries)
+        if answer.complete:
+            break
+        request = pb.VerifyAuditRequest(after_sequence=answer.entries, after_hash=answer.head_hash)
+    assert (answer.intact, heads) == (True, [1, 2, 2])
+
+
+@pytest.mark.parametrize(
+    "half",
+    [{"known_sequence": 1}, {"known_hash": "0" * 64}, {"after_sequence": 1}, {"after_hash": "0" * 64}],
+)
+async def test_half_an_entry_is_none(api: Api, half: dict[str, Any]) -> None:
+    error = await api.refused("VerifyAudit", pb.VerifyAuditRequest(**half))
+    assert (error.code, error.reason) == (C.INVALID_ARGUMENT, INVALID)
+    assert "go together" in error.message
+
+
 async def test_roles(api: Api) -> None:
     roles = (await api.call("ListRoles", pb.ListRolesRequest())).roles
     assert [role.name for role in roles] == ["admin", "publisher", "reader", "steward"]
@@ -173,6 +197,7 @@ BAD: dict[str, tuple[tuple[str, Any], str, str]] = {
     "a role twice": (creating(roles=["reader", "reader"]), INVALID, "roles"),
     "an unknown role": (creating(roles=["king"]), INVALID, "roles[0]"),
     "a dataset that is none": (creating(datasets=["**"]), INVALID, "datasets[0]"),
+    "a dataset in small letters": (creating(datasets=["sim"]), INVALID, "datasets[0]"),
     "a quota of nothing": (creating(quotas=pb.Quotas(streams=0)), INVALID, "quotas.streams"),
     "a name that is had": (creating(name="admin"), "CLIENT_EXISTS", "name"),
     "an unknown client": (("GetClient", pb.GetClientRequest(client_id="mdc_9")), MISSING, "client_id"),
@@ -208,13 +233,49 @@ async def test_who_lacks_the_scope_is_refused_and_it_is_put_down(api: Api, store
     error = await api.refused("ListClients", pb.ListClientsRequest(), token=reader)
     assert (error.code, error.reason) == (C.PERMISSION_DENIED, "MISSING_SCOPE")
     (*_, entry) = store.audit()
-    (client,) = (client for client in store.list_clients() if client.name == "reader")
+    (client,) = (client for client in clients_of(store) if client.name == "reader")
     assert (entry.event.actor, entry.event.refused) == (client.id, True)
     assert entry.event.details == {
         "method": "/marketdata.auth.v1.ClientService/ListClients",
         "reason": "MISSING_SCOPE",
         "scope": "clients:admin",
     }
+
+
+async def test_a_revoked_admin_is_refused_though_no_service_was_told(
+    api: Api, store: Store, issuer: TokenIssuer, changes: Changes
+) -> None:
+    other = token_of(store, issuer, "other", "clients:admin")
+    (mine,) = (client for client in store.page_of_clients(None, 10) if client.name == "admin")
+    await api.call("DisableClient", pb.DisableClientRequest(client_id=mine.id), token=other)
+    requests = {
+        "CreateClient": pb.CreateClientRequest(**DESK),
+        "GetClient": pb.GetClientRequest(client_id=mine.id),
+        "ListClients": pb.ListClientsRequest(),
+        "UpdateClient": pb.UpdateClientRequest(client_id=mine.id),
+        "DisableClient": pb.DisableClientRequest(client_id=mine.id),
+        "EnableClient": pb.EnableClientRequest(client_id=mine.id),
+        "CreateApiKey": pb.CreateApiKeyRequest(client_id=mine.id),
+        "ListApiKeys": pb.ListApiKeysRequest(client_id="-"),
+        "RotateApiKey": pb.RotateApiKeyRequest(key_id="mdk_1"),
+        "RevokeApiKey": pb.RevokeApiKeyRequest(key_id="mdk_1"),
+        "ListRoles": pb.ListRolesRequest(),
+        "ListAuditEntries": pb.ListAuditEntriesRequest(),
+        "VerifyAudit": pb.VerifyAuditRequest(),
+    }
+    assert requests.keys() == {method.name for method in CLIENTS.methods}
+    for method, request in requests.items():
+        error = await api.refused(method, request)
+        assert (error.code, error.reason, error.metadata["problem"]) == (C.UNAUTHENTICATED, "INVALID_TOKEN", "revoked")
+    assert changes.count == 1
+
+
+async def test_refusals_cannot_fill_the_audit_log(api: Api, store: Store, issuer: TokenIssuer) -> None:
+    reader = token_of(store, issuer, "reader", "quotes:read")
+    before = len(list(store.audit()))
+    for method, request in (("ListClients", pb.ListClientsRequest()), ("ListRoles", pb.ListRolesRequest())) * 5:
+        assert (await api.refused(method, request, token=reader)).reason == "MISSING_SCOPE"
+    assert len(list(store.audit())) == before + 2
 
 
 async def test_a_database_that_does_not_answer(api: Api, store: Store, issuer: TokenIssuer, database_url: str) -> None:

@@ -6,12 +6,14 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import jwt
 import pytest
+from structlog.testing import capture_logs
 
 from mda.auth import api_key
 from mda.auth.errors import ErrorCode, StoreUnavailableError
@@ -32,6 +34,8 @@ class Clock(Protocol):
 class Credentials(Protocol):
     uses: list[tuple[str, datetime]]
     read: list[str]
+    events: list[Event]
+    broken: bool
 
 
 def request(secret: str, **parameters: str) -> TokenRequest:
@@ -240,6 +244,68 @@ def test_refusals_are_no_uses(endpoint: TokenEndpoint, secret: str, credentials:
     endpoint.answer(request("wrong"))
     endpoint.answer(request(secret, scope="nope"))
     assert credentials.uses == []
+
+
+def test_a_use_that_cannot_be_noted_costs_no_token(
+    endpoint: TokenEndpoint, secret: str, credentials: Credentials
+) -> None:
+    credentials.broken = True
+    with capture_logs() as logs:
+        assert endpoint.answer(request(secret)).status == 200
+    assert [(log["event"], log["log_level"]) for log in logs] == [("use_not_recorded", "error")]
+
+
+def test_asking_for_more_than_there_is_goes_to_the_audit_log(
+    endpoint: TokenEndpoint, secret: str, credentials: Credentials, clock: Clock
+) -> None:
+    for _ in range(2):
+        endpoint.answer(replace(request(secret, scope="clients:admin"), address="192.0.2.1"))
+    details = {
+        "error": "invalid_scope",
+        "reason": f"of scopes, parted by single spaces, the client has: {ALL}",
+        "address": "192.0.2.1",
+    }
+    assert credentials.events == [Event("mdk_1", "token.issue", "mdk_1", clock.now, refused=True, details=details)]
+
+
+def test_refusals_are_put_down_until_they_are_slowed(
+    endpoint: TokenEndpoint, secret: str, credentials: Credentials, change_key: Callable[..., None], clock: Clock
+) -> None:
+    statuses: list[int] = []
+    for _ in range(100):
+        statuses.append(endpoint.answer(replace(request("wrong"), address="192.0.2.1")).status)
+        clock.now += timedelta(seconds=1)
+    assert statuses.count(401) == 11  # after 5 free ones, each after 1, 2, 4, 8, 16 and 32 seconds
+    assert [event.at for event in credentials.events] == [clock.now - timedelta(seconds=100 - at) for at in (0, 67)]
+    change_key(revoked_at=clock.now)
+    statuses = [endpoint.answer(replace(request(secret), address="192.0.2.2")).status for _ in range(100)]
+    assert statuses == [401] * 5 + [429] * 95
+    assert [event.details["reason"] for event in credentials.events[2:]] == ["the API key has been revoked"]
+
+
+def test_of_an_unknown_id_nothing_is_kept(endpoint: TokenEndpoint, credentials: Credentials) -> None:
+    """One place makes one entry, however many ids it tries; long ones are all the same."""
+    for number in range(10):
+        answer = endpoint.answer(replace(request("hush", client_id=f"mdk_{number:030}"), address="2001:db8::1"))
+        assert answer.status == (401 if number < 5 else 429)
+    for number in range(9):
+        endpoint.answer(replace(request("hush", client_id=f"mdk_9{number}"), address=f"2001:db8::{number}"))
+    (event,) = credentials.events
+    assert (event.actor, event.subject, event.details["address"]) == ("unknown", "unknown", "2001:db8::/64")
+
+
+def test_a_store_that_does_not_answer_slows_nobody(
+    endpoint: TokenEndpoint, secret: str, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_key_id: str) -> None:
+        raise StoreUnavailableError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(credentials, "find_secret_hash", fail)
+        for _ in range(50):
+            with pytest.raises(StoreUnavailableError):
+                endpoint.answer(request(secret))
+    assert endpoint.answer(request(secret)).status == 200
 
 
 class BrokenStore:

@@ -10,6 +10,7 @@ from mda.auth.admin import ensure_client
 from mda.auth.opening import open_store
 from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
+from tests.auth.conftest import clients_of
 
 
 def test_a_store_is_made_and_found_again(tmp_path: Path) -> None:
@@ -18,5 +19,5 @@ def test_a_store_is_made_and_found_again(tmp_path: Path) -> None:
     client = ensure_client(store, "desk", Tier.PRO, ["a"])
     store.close()
     again = open_store(settings)
-    assert again.list_clients() == [client]
+    assert clients_of(again) == [client]
     again.close()

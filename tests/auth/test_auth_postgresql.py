@@ -18,7 +18,7 @@ from mda.auth.errors import StoreUnavailableError
 from mda.auth.records import ApiKey, Client
 from mda.auth.store import Store
 from mda.cli.certificates import ensure_certificates
-from tests.auth.conftest import add_api_key
+from tests.auth.conftest import add_api_key, add_client, clients_of
 from tests.auth.postgres import PASSWORD, PostgresServer
 from tests.auth.tls_front import TlsFront, tls_front
 from tests.tape.nats_server import free_port
@@ -145,28 +145,28 @@ def test_errors_do_not_tell_what_was_to_be_written(engine: Engine) -> None:
 
 
 def test_a_lock_is_not_waited_for_for_ever(engine: Engine, store: Store, client: Client, key: ApiKey) -> None:
-    store.put_client(client)
+    add_client(store, client)
     with engine.connect() as connection:
         connection.execute(text("LOCK TABLE clients IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(StoreUnavailableError):
-            store.list_clients()
+            clients_of(store)
     add_api_key(store, key)
 
 
 def test_a_server_that_ends_our_connections_is_connected_to_again(
     postgres: PostgresServer, store: Store, client: Client
 ) -> None:
-    store.put_client(client)
+    add_client(store, client)
     postgres.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mda' AND pid <> pg_backend_pid()"
     )
-    assert store.list_clients() == [client]
+    assert clients_of(store) == [client]
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     store = Store(open_engine(f"postgresql://mda:{PASSWORD}@127.0.0.1:{free_port()}/auth", timeout_s=0.5))
     with pytest.raises(StoreUnavailableError):
-        store.list_clients()
+        clients_of(store)
 
 
 def test_a_server_that_says_nothing_is_unavailable_in_time() -> None:
@@ -177,6 +177,6 @@ def test_a_server_that_says_nothing_is_unavailable_in_time() -> None:
         store = Store(open_engine(f"postgresql://mda:x@127.0.0.1:{server.getsockname()[1]}/auth", timeout_s=0.3))
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            store.list_clients()
+            clients_of(store)
         silent.join(10)
     assert time.monotonic() - began < 5

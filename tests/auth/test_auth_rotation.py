@@ -156,6 +156,62 @@ def test_what_sealed_a_key_must_be_set_up(store: Store, rotation: KeyRotation, c
         KeyRotation(store, [KekSealer([KEK])], SCHEDULE, clock).refresh()
 
 
+@pytest.mark.parametrize("sealed", ["transit:vault:v1:x", "-----BEGIN PRIVATE KEY-----", "no key at all"])
+def test_a_key_that_cannot_be_opened_stops_no_other(
+    store: Store, rotation: KeyRotation, sealer: KekSealer, clock: StandingClock, sealed: str
+) -> None:
+    rotation.refresh()
+    (first,) = kids(rotation)
+    clock.now = NOW + 5 * HOUR
+    rotation.refresh()
+    second = kids(rotation)[1]
+    store.seal_signing_key(second, sealer.seal(b"hush", second) if sealed == "no key at all" else sealed)
+    late = KeyRotation(store, [sealer], SCHEDULE, clock)
+    for clock.now in (NOW + 6 * HOUR, NOW + 9 * HOUR):
+        with capture_logs() as logs:
+            keys = late.refresh()
+        assert keys.signing_key(clock.now).kid == first, "what signs in its place was removed"
+        assert [(log["event"], log["log_level"], log["kid"]) for log in logs] == [
+            ("a signing key cannot be opened", "error", second)
+        ]
+        assert "hush" not in str(logs)
+    clock.now = NOW + 11 * HOUR
+    late.refresh()
+    _, third = kids(late)
+    clock.now = NOW + 12 * HOUR + SCHEDULE.tail
+    late.refresh()
+    assert kids(late) == [third]
+    assert [key.kid for key in store.list_signing_keys()] == [third]
+
+
+def test_where_no_key_can_be_opened_that_signs_it_is_told(
+    store: Store, rotation: KeyRotation, sealer: KekSealer, clock: StandingClock
+) -> None:
+    kid = rotation.refresh().signing_key(NOW).kid
+    store.seal_signing_key(kid, sealer.seal(b"hush", kid))
+    clock.now = NOW + 5 * HOUR  # the next one is there, and does not sign yet
+    rotation.refresh()
+    with pytest.raises(SealError, match=f"what is sealed as {kid} is no signing key"):
+        KeyRotation(store, [sealer], SCHEDULE, clock).refresh()
+    clock.now = NOW + 6 * HOUR
+    KeyRotation(store, [sealer], SCHEDULE, clock).refresh()
+
+
+def test_a_key_that_cannot_be_sealed_anew_is_used(
+    store: Store, rotation: KeyRotation, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kid = rotation.refresh().signing_key(NOW).kid
+    both = KekSealer([OTHER_KEK, KEK])
+
+    def fail(*_: object) -> str:
+        raise SealError("away")
+
+    monkeypatch.setattr(both, "seal", fail)
+    with capture_logs() as logs:
+        assert KeyRotation(store, [both], SCHEDULE, clock).refresh().signing_key(NOW).kid == kid
+    assert [log["event"] for log in logs] == ["a signing key is not sealed anew"]
+
+
 def test_of_a_generation_there_is_one_key(store: Store) -> None:
     event = module.Event("t", "t", "t", NOW)
     first = SigningKey(1, "a", "s", NOW, NOW)

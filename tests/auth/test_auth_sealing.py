@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import json
+import socket
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,6 +109,78 @@ def test_an_engine_that_refuses_or_is_away_is_told_without_secrets(openbao: Open
         assert "PRIVATE" not in str(caught.value)
     with pytest.raises(SealError, match="FileNotFoundError"):
         TransitSealer(openbao.url, "mda-auth", tmp_path / "none").seal(SECRET, "k")
+
+
+GOOD = json.dumps({"data": {"ciphertext": "vault:v1:x", "plaintext": "eA=="}}).encode()
+ANSWERS: dict[str, bytes] = {
+    "nothing": b"",
+    "no JSON": b"hush",
+    "a list": b"[]",
+    "a null": b'{"data": null}',
+    "no data": b"{}",
+    "data of another kind": b'{"data": [1]}',
+    "lacks what is asked for": b'{"data": {}}',
+    "what is asked for is no text": b'{"data": {"ciphertext": 1, "plaintext": 1}}',
+    "not base64": b'{"data": {"ciphertext": 1, "plaintext": "x"}}',
+}
+
+
+@contextmanager
+def engine(*answers: bytes) -> Generator[tuple[str, list[str]]]:
+    """Serve bytes, each to a connection; give the address and the first lines of what was asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked: list[str] = []
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    asked.append(connection.recv(65536).decode())
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+
+
+def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    lines = "".join(f"{line}\r\n" for line in (*headers, f"Content-Length: {len(body)}", "Connection: close"))
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("hush")
+    return path
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_engine_that_answers_nonsense_is_told(token_file: Path, name: str) -> None:
+    with engine(*[http(ANSWERS[name])] * 2) as (url, _):
+        sealer = TransitSealer(url, "k", token_file)
+        for ask in (lambda: sealer.seal(SECRET, "kid"), lambda: sealer.open("transit:vault:v1:x", "kid")):
+            with pytest.raises(SealError, match="cannot be asked") as caught:
+                ask()
+            assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"", b"rubbish\r\n\r\n", http(GOOD)[:-3]])
+def test_an_engine_that_breaks_off_is_told(token_file: Path, answer: bytes) -> None:
+    with engine(answer) as (url, _), pytest.raises(SealError, match="cannot be asked"):
+        TransitSealer(url, "k", token_file).seal(SECRET, "kid")
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+def test_the_token_goes_along_with_no_redirect(token_file: Path, status: str) -> None:
+    with (
+        engine(http(GOOD)) as (elsewhere, stolen),
+        engine(http(b"", status, f"Location: {elsewhere}/")) as (url, asked),
+    ):
+        with pytest.raises(SealError, match=f"refused to encrypt: HTTP {status[:3]}"):
+            TransitSealer(url, "k", token_file).seal(SECRET, "kid")
+        assert "hush" in asked[0]
+        assert stolen == []
 
 
 def test_the_url_of_the_engine_is_one() -> None:

@@ -33,6 +33,7 @@ from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.store import Store
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
+from tests.auth.conftest import api_keys_of
 
 if TYPE_CHECKING:
     from marketdata.auth.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
@@ -97,7 +98,7 @@ async def test_an_api_key_becomes_a_token_that_the_key_set_verifies(
     claims = jwt.decode(
         answer["access_token"], key, ["ES256"], options, audience="marketdata-test", issuer="https://auth.test"
     )
-    (stored,) = store.list_api_keys()
+    (stored,) = api_keys_of(store)
     assert (claims["client_id"], claims["sub"]) == (new_key.id, stored.client.id)
     assert stored.last_used_at == clock()
 
@@ -147,6 +148,9 @@ async def test_the_content_type_counts(stub: AuthServiceAsyncStub, new_key: NewA
     assert (metadata["x-http-status"], answer["error"]) == ("400", "invalid_request")
 
 
+BREAK = {"sqlite": "ALTER TABLE api_keys RENAME TO gone", "postgresql": "LOCK TABLE api_keys"}
+
+
 async def test_a_store_that_does_not_answer(
     stub: AuthServiceAsyncStub, store: Store, new_key: NewApiKey, database_url: str
 ) -> None:
@@ -154,8 +158,9 @@ async def test_a_store_that_does_not_answer(
         open_engine(database_url).execution_options(**{WRITES: True}).begin() as connection,
         structlog.testing.capture_logs() as logs,
     ):
-        if connection.dialect.name == "postgresql":  # SQLite's whole file is locked from the beginning
-            connection.execute(text("LOCK TABLE api_keys"))
+        connection.execute(text(BREAK[connection.dialect.name]))
+        if connection.dialect.name == "sqlite":
+            connection.commit()
         metadata, answer = await token(
             stub, grant_type="client_credentials", client_id=new_key.id, client_secret=new_key.secret
         )

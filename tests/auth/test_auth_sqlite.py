@@ -16,7 +16,7 @@ from mda.auth.engine import checked_url, open_engine
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.records import ApiKey, Client
 from mda.auth.store import Store
-from tests.auth.conftest import add_api_key
+from tests.auth.conftest import add_api_key, add_client, clients_of
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def stored(store: Store, client: Client, key: ApiKey) -> ApiKey:
-    store.put_client(client)
+    add_client(store, client)
     add_api_key(store, key)
     return key
 
@@ -43,7 +43,7 @@ def test_a_database_that_is_locked_is_told_in_time(store: Store, client: Client,
         connection.exec_driver_sql("PRAGMA user_version = 1")
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            store.put_client(client)
+            add_client(store, client)
         assert 0.15 < time.monotonic() - began < 3
 
 
@@ -55,7 +55,7 @@ def test_readers_do_not_wait_for_a_writer(store: Store, stored: ApiKey, engine: 
 
 def test_a_missing_schema_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError):
-        Store(open_engine(f"sqlite:///{tmp_path / 'empty.db'}")).list_clients()
+        clients_of(Store(open_engine(f"sqlite:///{tmp_path / 'empty.db'}")))
 
 
 def test_sqlite_is_set_up(engine: Engine) -> None:
@@ -66,7 +66,7 @@ def test_sqlite_is_set_up(engine: Engine) -> None:
 
 
 def test_only_the_owner_reads_the_file(store: Store, client: Client, tmp_path: Path) -> None:
-    store.put_client(client)
+    add_client(store, client)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()}
     assert modes == dict.fromkeys(("auth.db", "auth.db-wal", "auth.db-shm"), 0o600)
 
@@ -94,7 +94,7 @@ def test_turning_to_a_wal_waits_for_who_holds_the_file(held_file: tuple[Path, sq
 def test_turning_to_a_wal_does_not_wait_for_ever(held_file: tuple[Path, sqlite3.Connection]) -> None:
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError):
-        Store(open_engine(f"sqlite:///{held_file[0]}", timeout_s=0.1)).list_clients()
+        clients_of(Store(open_engine(f"sqlite:///{held_file[0]}", timeout_s=0.1)))
     assert 0.1 <= time.monotonic() - began < 3
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from mda.auth.engine import open_engine
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.models import UtcDateTime
-from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.records import ApiKey, Client, Event, Tier
 from mda.auth.store import Store
-from tests.auth.conftest import add_api_key
+from tests.auth.conftest import NOW, add_api_key, add_client, clients_of
 
 
 @pytest.fixture
@@ -30,44 +30,29 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def stored(store: Store, client: Client, key: ApiKey) -> ApiKey:
-    store.put_client(client)
+    add_client(store, client)
     add_api_key(store, key)
     return key
 
 
+MADE = Event("local", "client.create", "mdc_1", NOW)
+
+
 def test_a_client_comes_back(store: Store, client: Client) -> None:
-    assert store.put_client(client) == client
-    assert store.list_clients() == [client]
+    assert store.ensure_client(client, MADE) == client
+    assert clients_of(store) == [client]
+    assert [entry.event for entry in store.audit()] == [MADE]
 
 
-def test_putting_a_client_again_changes_it_and_keeps_who_it_is(store: Store, client: Client) -> None:
-    store.put_client(client)
-    changed = replace(
-        client,
-        id="mdc_2",
-        tier=Tier.FREE,
-        scopes=("a",),
-        datasets=("SIM",),
-        created_at=client.created_at + timedelta(1),
-    )
-    expected = replace(changed, id=client.id, created_at=client.created_at)
-    assert store.put_client(changed) == expected
-    assert store.list_clients() == [expected]
+def test_a_client_that_is_there_stays_as_it_is(store: Store, client: Client) -> None:
+    store.ensure_client(client, MADE)
+    other = replace(client, id="mdc_2", tier=Tier.FREE, scopes=("a",), datasets=("SIM",))
+    assert store.ensure_client(other, MADE) == client
+    assert clients_of(store) == [client]
+    assert len(list(store.audit())) == 1
 
 
-def test_datasets_can_be_kept(store: Store, client: Client) -> None:
-    changed = replace(client, tier=Tier.FREE, datasets=("*",))
-    assert store.put_client(client, keep_datasets=True) == client
-    assert store.put_client(changed, keep_datasets=True) == replace(client, tier=Tier.FREE)
-
-
-def test_clients_are_listed_by_name(store: Store, client: Client) -> None:
-    for name in ("b", "c", "a"):
-        store.put_client(replace(client, id=f"mdc_{name}", name=name))
-    assert [listed.name for listed in store.list_clients()] == ["a", "b", "c"]
-
-
-def test_who_loses_the_race_for_a_name_changes_what_the_winner_made(
+def test_who_loses_the_race_for_a_name_gets_what_the_winner_made(
     store: Store, client: Client, database_url: str
 ) -> None:
     rival = replace(client, id="mdc_rival", tier=Tier.FREE)
@@ -81,11 +66,11 @@ def test_who_loses_the_race_for_a_name_changes_what_the_winner_made(
 
     def win(*_: object) -> None:
         if raced:
-            store.put_client(rival)
+            store.ensure_client(rival, MADE)
 
     event.listen(engine, "before_cursor_execute", race)
     event.listen(engine, "checkout", win)  # between the two tries
-    assert Store(engine).put_client(client) == replace(client, id="mdc_rival")
+    assert Store(engine).ensure_client(client, MADE) == rival
     assert raced == ["mdc_rival"]
 
 
@@ -104,16 +89,6 @@ def test_all_times_of_an_api_key_come_back(store: Store, stored: ApiKey, clock: 
     full = replace(stored, id="mdk_full", expires_at=clock() + hour, revoked_at=clock(), last_used_at=clock() - hour)
     add_api_key(store, full)
     assert store.find_api_key("mdk_full") == full
-
-
-def test_api_keys_are_listed_by_client_and_age(store: Store, stored: ApiKey) -> None:
-    first = replace(stored.client, id="mdc_0", name="a")
-    store.put_client(first)
-    older = replace(stored, id="mdk_9", created_at=stored.created_at - timedelta(1))
-    other = replace(stored, id="mdk_5", client=first)
-    add_api_key(store, older)
-    add_api_key(store, other)
-    assert store.list_api_keys() == [other, older, stored]
 
 
 def test_a_key_needs_a_client(store: Store, key: ApiKey) -> None:
@@ -147,12 +122,12 @@ def test_an_unknown_tier_is_refused_by_the_database(engine: Engine) -> None:
 
 def test_times_come_back_in_utc_and_need_a_zone(store: Store, client: Client) -> None:
     abroad = datetime(2026, 3, 2, 9, 30, tzinfo=timezone(timedelta(hours=-5)))
-    stored = store.put_client(replace(client, created_at=abroad))
-    (listed,) = store.list_clients()
-    assert stored.created_at == listed.created_at == datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+    add_client(store, replace(client, created_at=abroad))
+    (listed,) = clients_of(store)
+    assert listed.created_at == datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
     assert listed.created_at.tzinfo is UTC
     with pytest.raises(StatementError, match="a time without a zone"):
-        store.put_client(replace(client, name="x", created_at=datetime.fromisoformat("2026-03-02")))
+        add_client(store, replace(client, id="x", name="x", created_at=datetime.fromisoformat("2026-03-02")))
 
 
 def test_an_aware_time_from_the_database_is_turned_to_utc() -> None:
@@ -165,17 +140,17 @@ def test_an_aware_time_from_the_database_is_turned_to_utc() -> None:
 
 def test_writers_wait_for_each_other(database_url: str, client: Client) -> None:
     store = Store(open_engine(database_url))
-    clients = [replace(client, id=f"mdc_{number}", name=f"n{number:02}") for number in range(16)]
-    threads = [threading.Thread(target=store.put_client, args=(each,)) for each in clients]
+    clients = [replace(client, id=f"mdc_{number:02}", name=f"n{number}") for number in range(16)]
+    threads = [threading.Thread(target=add_client, args=(store, each)) for each in clients]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.list_clients() == clients
+    assert clients_of(store) == clients
 
 
 def test_connections_are_bounded(database_url: str) -> None:
     engine = open_engine(database_url, pool_size=1, timeout_s=0.1)
     with engine.connect(), pytest.raises(StoreUnavailableError):
-        Store(engine).list_clients()
-    assert Store(engine).list_clients() == []
+        clients_of(Store(engine))
+    assert clients_of(Store(engine)) == []

@@ -11,6 +11,7 @@ import pytest_asyncio
 from nats.aio.client import Client as Nats
 from nats.js.errors import NotFoundError
 
+from mda.auth.actor import Actor
 from mda.auth.clients import Clients, Wish
 from mda.auth.records import Client, Tier
 from mda.auth.store import Store
@@ -30,8 +31,8 @@ async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
 
 
 @pytest.fixture
-def desk(store: Store, clock: StandingClock) -> Client:
-    return Clients(store, clock).create("t", "desk", Wish(Tier.PRO, ["reader"], ["SIM"]))
+def desk(store: Store, actor: Actor, clock: StandingClock) -> Client:
+    return Clients(store, clock).create(actor, "desk", Wish(Tier.PRO, ["reader"], ["SIM"]))
 
 
 @pytest_asyncio.fixture
@@ -49,11 +50,11 @@ def holder(client: Client) -> Principal:
 
 
 async def test_a_change_reaches_the_services_within_a_second(
-    told: tuple[Teller, Revocations], store: Store, desk: Client
+    told: tuple[Teller, Revocations], store: Store, actor: Actor, desk: Client
 ) -> None:
     teller, revocations = told
     began = time.monotonic()
-    Clients(store).disable("t", desk.id)
+    Clients(store).disable(actor, desk.id)
     teller.wake()
     await until(lambda: revocations.covers(holder(desk)))
     assert time.monotonic() - began < 1
@@ -61,21 +62,21 @@ async def test_a_change_reaches_the_services_within_a_second(
 
 
 async def test_a_change_by_another_process_is_found(
-    told: tuple[Teller, Revocations], store: Store, desk: Client
+    told: tuple[Teller, Revocations], store: Store, actor: Actor, desk: Client
 ) -> None:
     began = time.monotonic()
-    Clients(store).update("t", desk.id, Wish(datasets=["*"]))
+    Clients(store).update(actor, desk.id, Wish(datasets=["*"]))
     await until(lambda: told[1].covers(holder(desk)))
     assert time.monotonic() - began < 1.5
 
 
 async def test_what_is_revoked_while_nats_is_away_is_told_when_it_is_back(
-    told: tuple[Teller, Revocations], store: Store, desk: Client, own_nats: NatsServer, own_client: Nats
+    told: tuple[Teller, Revocations], store: Store, actor: Actor, desk: Client, own_nats: NatsServer, own_client: Nats
 ) -> None:
     await until(lambda: own_client.is_connected)
     teller, revocations = told
     own_nats.kill()
-    Clients(store).disable("t", desk.id)
+    Clients(store).disable(actor, desk.id)
     teller.wake()
     await asyncio.sleep(0)
     assert store.unsent_revocations() != []

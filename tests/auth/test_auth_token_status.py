@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
+from mda.auth.actor import Actor
 from mda.auth.clients import Clients, Wish
 from mda.auth.form import CONTENT_TYPE, TokenRequest
 from mda.auth.gate import Gate
@@ -19,6 +20,7 @@ from mda.auth.records import ApiKey, Client, Tier
 from mda.auth.store import Store
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
+from mda.runtime.identity import LEEWAY_S
 from mda.runtime.revocation import Revoked
 from tests.auth.conftest import AUDIENCE, ISSUER, StandingClock
 
@@ -26,9 +28,11 @@ from tests.auth.conftest import AUDIENCE, ISSUER, StandingClock
 class Desk:
     """A client with a key, who asks."""
 
-    def __init__(self, clients: Clients, issuer: TokenIssuer, clock: StandingClock, name: str, *roles: str) -> None:
-        self.client: Client = clients.create("t", name, Wish(Tier.PRO, roles, ["SIM"]))
-        new, key = clients.create_key("t", self.client.id, None)
+    def __init__(
+        self, clients: Clients, actor: Actor, issuer: TokenIssuer, clock: StandingClock, name: str, *roles: str
+    ) -> None:
+        self.client: Client = clients.create(actor, name, Wish(Tier.PRO, roles, ["SIM"]))
+        new, key = clients.create_key(actor, self.client.id, None)
         self.key: ApiKey = key
         self.form = {"client_id": new.id, "client_secret": new.secret}
         self._issuer = issuer
@@ -47,18 +51,18 @@ def clients(store: Store, clock: StandingClock) -> Clients:
 
 
 @pytest.fixture
-def desk(clients: Clients, issuer: TokenIssuer, clock: StandingClock) -> Desk:
-    return Desk(clients, issuer, clock, "desk", "reader")
+def desk(clients: Clients, actor: Actor, issuer: TokenIssuer, clock: StandingClock) -> Desk:
+    return Desk(clients, actor, issuer, clock, "desk", "reader")
 
 
 @pytest.fixture
-def other(clients: Clients, issuer: TokenIssuer, clock: StandingClock) -> Desk:
-    return Desk(clients, issuer, clock, "other", "reader")
+def other(clients: Clients, actor: Actor, issuer: TokenIssuer, clock: StandingClock) -> Desk:
+    return Desk(clients, actor, issuer, clock, "other", "reader")
 
 
 @pytest.fixture
-def admin(clients: Clients, issuer: TokenIssuer, clock: StandingClock) -> Desk:
-    return Desk(clients, issuer, clock, "admin", "admin")
+def admin(clients: Clients, actor: Actor, issuer: TokenIssuer, clock: StandingClock) -> Desk:
+    return Desk(clients, actor, issuer, clock, "admin", "admin")
 
 
 @pytest.fixture
@@ -113,26 +117,26 @@ def test_what_is_no_good_token_is_inactive(
 
 
 def test_what_ends_a_token_shows(
-    status: TokenStatus, clients: Clients, desk: Desk, admin: Desk, clock: StandingClock
+    actor: Actor, status: TokenStatus, clients: Clients, desk: Desk, admin: Desk, clock: StandingClock
 ) -> None:
     token = desk.token()
-    clients.disable("t", desk.client.id)
+    clients.disable(actor, desk.client.id)
     assert not active(status, admin, token)
-    clients.enable("t", desk.client.id)
+    clients.enable(actor, desk.client.id)
     assert not active(status, admin, token), "a token of before the change came to life again"
     fresh = desk.token()
     assert not active(status, admin, fresh)  # the desk's key was read before the change
-    _, _, old = clients.rotate_key("t", desk.key.id, timedelta(hours=1), None)
+    _, _, old = clients.rotate_key(actor, desk.key.id, timedelta(hours=1), None)
     assert old.expires_at is not None
-    clients.revoke_key("t", desk.key.id)
+    clients.revoke_key(actor, desk.key.id)
     assert not active(status, admin, desk.token())
 
 
 def test_a_token_of_an_expired_key_is_inactive(
-    status: TokenStatus, clients: Clients, desk: Desk, admin: Desk, clock: StandingClock
+    actor: Actor, status: TokenStatus, clients: Clients, desk: Desk, admin: Desk, clock: StandingClock
 ) -> None:
     token = desk.token()
-    clients.rotate_key("t", desk.key.id, timedelta(minutes=1), None)
+    clients.rotate_key(actor, desk.key.id, timedelta(minutes=1), None)
     assert active(status, admin, token)
     clock.now += timedelta(minutes=1)
     assert not active(status, admin, token)
@@ -140,7 +144,7 @@ def test_a_token_of_an_expired_key_is_inactive(
 
 @pytest.mark.parametrize("who", ["desk", "admin"])
 def test_a_token_is_ended(
-    status: TokenStatus, store: Store, desk: Desk, who: str, request: pytest.FixtureRequest
+    actor: Actor, status: TokenStatus, store: Store, desk: Desk, who: str, request: pytest.FixtureRequest
 ) -> None:
     caller: Desk = request.getfixturevalue(who)
     token = desk.token()
@@ -150,14 +154,52 @@ def test_a_token_is_ended(
     assert not active(status, desk, token)
     assert active(status, desk, desk.token())
     ((_, revocation),) = store.unsent_revocations()
-    assert (revocation.what, revocation.id, revocation.until_s) == (Revoked.TOKEN, claims["jti"], claims["exp"])
+    assert (revocation.what, revocation.id, revocation.until_s) == (
+        Revoked.TOKEN,
+        claims["jti"],
+        claims["exp"] + LEEWAY_S,
+    )
     (*_, entry) = store.audit()
     assert (entry.event.actor, entry.event.action) == (caller.client.id, "token.revoke")
 
 
-def test_anothers_token_is_not_ended(status: TokenStatus, store: Store, desk: Desk, other: Desk) -> None:
+def test_anothers_token_is_not_ended(actor: Actor, status: TokenStatus, store: Store, desk: Desk, other: Desk) -> None:
     response = status.revoke(other.request(token=desk.token()))
     assert (response.status, document(response)["error"]) == (400, "unauthorized_client")
+    assert store.unsent_revocations() == []
+    (*_, entry) = store.audit()
+    event = entry.event
+    assert (event.actor, event.action, event.refused) == (other.client.id, "token.revoke", True)
+    assert (event.details["client"], event.details["error"]) == (desk.client.id, "unauthorized_client")
+
+
+@pytest.mark.parametrize("late_s", [0, 899, 900 + LEEWAY_S - 1])
+def test_a_token_is_ended_as_long_as_services_take_it(
+    actor: Actor,
+    status: TokenStatus,
+    clients: Clients,
+    store: Store,
+    desk: Desk,
+    admin: Desk,
+    clock: StandingClock,
+    late_s: int,
+) -> None:
+    """Whatever became of its API key and its client: services go by the token until they are told."""
+    token = desk.token()
+    clients.rotate_key(actor, desk.key.id, timedelta(), None)
+    clock.now += timedelta(seconds=late_s)
+    for _ in range(2):
+        assert status.revoke(admin.request(token=token)).status == 200
+    ((_, revocation),) = store.unsent_revocations()
+    assert revocation.what is Revoked.TOKEN
+
+
+def test_a_token_that_no_service_takes_is_ended_already(
+    status: TokenStatus, store: Store, desk: Desk, clock: StandingClock
+) -> None:
+    token = desk.token()
+    clock.now += timedelta(seconds=900 + LEEWAY_S)
+    assert status.revoke(desk.request(token=token)).status == 200
     assert store.unsent_revocations() == []
 
 

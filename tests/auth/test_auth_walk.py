@@ -18,6 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from marketdata.errors import api_error
+from mda.auth.actor import Actor
 from mda.auth.clients import Clients, Wish
 from mda.auth.keys import KeySet
 from mda.auth.records import Tier
@@ -147,11 +148,11 @@ async def walk(api: Api, token: str, dataset: str) -> dict[str, str]:
 @pytest.mark.parametrize("dataset", ["SIM", "GLBX.MDP3"])
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_role_opens_what_the_table_says(
-    api: Api, store: Store, issuer: TokenIssuer, role: str, dataset: str
+    api: Api, store: Store, actor: Actor, issuer: TokenIssuer, role: str, dataset: str
 ) -> None:
     clients = Clients(store)
-    client = clients.create("t", "c", Wish(Tier.PRO, [role], ["SIM"]))
-    _, key = clients.create_key("t", client.id, None)
+    client = clients.create(actor, "c", Wish(Tier.PRO, [role], ["SIM"]))
+    _, key = clients.create_key(actor, client.id, None)
     token = issuer.issue(key, client.granted, datetime.now(UTC)).token
     assert await walk(api, token, dataset) == {name: expected(role, name, dataset) for name in METHODS}
 

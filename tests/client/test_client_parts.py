@@ -156,6 +156,19 @@ async def test_a_refused_key_is_told_and_asked_for_again_next_time(auth: tuple[T
     assert await source.token() == "token 4"
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [("slow_down", Code.RESOURCE_EXHAUSTED), ("temporarily_unavailable", Code.UNAVAILABLE)]
+)
+async def test_a_key_that_is_to_come_again_later_is_no_bad_key(
+    auth: tuple[Tokens, TokenSource], error: str, code: Code
+) -> None:
+    tokens, source = auth
+    tokens.answer = {"error": error, "error_description": "come again later"}
+    with pytest.raises(ApiError, match="come again later") as caught:
+        await source.token()
+    assert (caught.value.code, caught.value.transient, caught.value.metadata) == (code, True, {"problem": error})
+
+
 async def test_an_auth_that_fails_is_told_as_it_failed(auth: tuple[Tokens, TokenSource]) -> None:
     tokens, source = auth
     tokens.failure = Code.UNAVAILABLE
@@ -218,6 +231,21 @@ async def test_an_expired_token_is_renewed(broken: Broken, who: str) -> None:
         await eventually(lambda: len(broken.tokens.forms) >= 3)
         broken.endings.trailers = _reason("INVALID_TOKEN")
         with pytest.raises(ApiError, match="UNAUTHENTICATED"):
+            await asyncio.wait_for(task, 10)
+    for name in uses.keys() - {who}:
+        await _dispose(uses[name])
+
+
+@pytest.mark.parametrize("who", ["publisher", "subscriber"])
+async def test_a_stream_waits_for_an_auth_that_has_no_token_now(broken: Broken, who: str) -> None:
+    broken.endings.status = Code.PERMISSION_DENIED
+    broken.tokens.answer = {"error": "slow_down"}
+    uses = broken.uses()
+    task = asyncio.ensure_future(uses[who])
+    async with running(_wait(task)):
+        await eventually(lambda: len(broken.tokens.forms) >= 3)
+        broken.tokens.answer = None
+        with pytest.raises(ApiError, match="PERMISSION_DENIED"):
             await asyncio.wait_for(task, 10)
     for name in uses.keys() - {who}:
         await _dispose(uses[name])

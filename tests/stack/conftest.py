@@ -49,10 +49,10 @@ class Stack:
 
     data: Path
 
-    def mda(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `mda` on the stack."""
+    def mda(self, *args: str, check: bool = True, **given: Any) -> subprocess.CompletedProcess[str]:
+        """Run `mda` on the stack, given an environment or input, if any."""
         return subprocess.run(
-            [MDA, *args, "--data", str(self.data)], check=check, capture_output=True, text=True, timeout=90
+            [MDA, *args, "--data", str(self.data)], check=check, capture_output=True, text=True, timeout=90, **given
         )
 
     @property

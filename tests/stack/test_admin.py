@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -93,11 +94,29 @@ def test_what_is_wrong_is_said(stack: Stack) -> None:
         (("keys", "revoke", "mdk_9"), "There is no API key mdk_9"),
         (("keys", "rotate", "mdk_9", "--overlap", "soon"), "'soon' is no length of time"),
         (("clients", "create", "x", "--role", "king"), "There is no role 'king'"),
-        (("clients", "list", "--api-key", stack.secrets["api_key"]), "lacks the scope"),
+        (("clients", "list", "--api-key-file", str(stack.data / "none")), "The API key cannot be read"),
+        (("clients", "list", "--api-key-file", str(stack.data / "state.json")), "not an API key"),
+        (("clients", "list", "--api-key", "mdk_x.y"), "No such option"),
     ):
         done = stack.mda(*args, check=False)
-        assert done.returncode == 1
+        assert done.returncode != 0
         assert message in done.stderr
+
+
+def test_the_admins_key_comes_by_the_environment_a_file_or_stdin(stack: Stack, tmp_path: Path) -> None:
+    """The stack's own admin key is what is taken where there is none of those; so this one has too few scopes."""
+    key = stack.secrets["api_key"]
+    file = tmp_path / "key"
+    file.write_text(f"{key}\n")
+    file_option = ("--api-key-file", str(file))
+    for options, given in (
+        ((), {"env": {**os.environ, "MDA_ADMIN_API_KEY": key}}),
+        (file_option, {}),
+        (("--api-key-file", "-"), {"input": f"{key}\n"}),
+        (file_option, {"env": {**os.environ, "MDA_ADMIN_API_KEY": stack.secrets["admin_api_key"]}}),
+    ):
+        done = stack.mda("clients", "list", *options, check=False, **given)
+        assert (done.returncode, "lacks the scope" in done.stderr) == (1, True), done.stderr
 
 
 def test_clients_by_rest(stack: Stack, admin: dict[str, str]) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import ssl
 
+import httpx
 import pytest
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
 from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError, InvalidScopeError
 from requests_oauthlib import OAuth2Session
 
+from tests.polling import until
 from tests.stack.conftest import Stack
 
 
 @pytest.fixture
 def url(stack: Stack) -> str:
+    """Give the address of a stack whose feed has begun."""
+    headers = {"authorization": f"Bearer {stack.token(stack.secrets['api_key'])}"}
+    until(lambda: httpx.get(f"{stack.url}/v1/datasets/SIM/quotes:latest", headers=headers).status_code == 200)
     return stack.state["tls_url"]
 
 

@@ -18,6 +18,11 @@ _AHEAD_S: Final = 60.0
 """A token is renewed this long before it ends, in seconds."""
 _FRESH_S: Final = 5.0
 _TIMEOUT_S: Final = 5.0
+_PASSING: Final = {
+    "slow_down": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "temporarily_unavailable": grpc.StatusCode.UNAVAILABLE,
+}
+"""OAuth's errors that say nothing against the key: the same request may succeed a little later."""
 
 
 class TokenSource:
@@ -82,9 +87,15 @@ class TokenSource:
         except grpc.aio.AioRpcError as error:
             raise api_error(error) from error
         if "access_token" not in answer:
-            message = answer.get("error_description") or answer.get("error", "no token")
-            raise ApiError(grpc.StatusCode.UNAUTHENTICATED, message, "INVALID_TOKEN", {"problem": "api_key"})
+            raise _refusal(answer.get("error", "no token"), answer.get("error_description", ""))
         self._token = answer["access_token"]
         life_s = float(answer["expires_in"])
         self._renewed_s = time.monotonic()
         self._renew_at_s = self._renewed_s + max(life_s - _AHEAD_S, life_s / 2)
+
+
+def _refusal(error: str, description: str) -> ApiError:
+    message = description or error
+    if error in _PASSING:
+        return ApiError(_PASSING[error], message, "", {"problem": error})
+    return ApiError(grpc.StatusCode.UNAUTHENTICATED, message, "INVALID_TOKEN", {"problem": "api_key"})

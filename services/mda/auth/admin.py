@@ -18,11 +18,11 @@ ALL_DATASETS: Final = "*"
 LOCAL: Final = "local"
 """The audit log's name for who runs commands on the machine itself."""
 
+_ADMIN_ROLE: Final = "admin"
 _CLIENT_ID_PREFIX: Final = "mdc_"
 _CLIENT_ID_BYTES: Final = 12
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, section 3.3
-_DATASET: Final = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,10 @@ class NewApiKey:
         return api_key.format_api_key(self.id, self.secret)
 
 
-def ensure_client(
-    store: Store,
-    name: str,
-    tier: Tier,
-    scopes: Iterable[str],
-    *,
-    datasets: Iterable[str] | None = None,
-    clock: Clock = utc_now,
-) -> Client:
-    """Make a client, or change the one of this name to be as said. A disabled one stays disabled.
+def ensure_client(store: Store, name: str, tier: Tier, scopes: Iterable[str], *, clock: Clock = utc_now) -> Client:
+    """Return the client of a name; make one that is entitled to all datasets where there is none.
+
+    One that is there stays as it is: somebody may have changed it on purpose.
 
     Parameters
     ----------
@@ -64,27 +58,43 @@ def ensure_client(
     name
         Up to 100 letters, digits and `._@-`, of which the first is a letter or a digit.
     tier
-        How much it may use.
+        How much a new one may use.
     scopes
-        What it may do; at least one.
-    datasets
-        The datasets it is entitled to, or `*` for all. None leaves those that a client has,
-        and gives a new one all.
+        What a new one may do; at least one.
 
     Raises
     ------
     ValueError
-        If the name, a scope or a dataset is not one.
+        If the name or a scope is not one.
     StoreUnavailableError
         If the store does not answer.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"not a client name: {name!r}; up to 100 letters, digits and ._@- are")
-    wanted = _checked(scopes, _SCOPE, "scope")
-    entitled = (ALL_DATASETS,) if datasets is None else _checked(datasets, _DATASET, "dataset")
-    client = Client(new_client_id(), name, tier, wanted, entitled, created_at=clock())
-    event = Event(LOCAL, "client.put", client.id, client.created_at, details=told(client))
-    return store.put_client(client, keep_datasets=datasets is None, event=event)
+    wanted = _checked_scopes(scopes)
+    client = Client(new_client_id(), _checked_name(name), tier, wanted, (ALL_DATASETS,), created_at=clock())
+    return store.ensure_client(client, _made(client))
+
+
+def create_admin(store: Store, name: str, *, clock: Clock = utc_now) -> NewApiKey:
+    """Make a client that makes others, and an API key for it.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one.
+    MarketDataError
+        CLIENT_EXISTS.
+    StoreUnavailableError
+        If the store does not answer.
+    """
+    now = clock()
+    client = Client(new_client_id(), _checked_name(name), Tier.INTERNAL, (), (), created_at=now, roles=(_ADMIN_ROLE,))
+    new, key = new_api_key(client, None, now)
+    with store.change() as change:
+        change.add_client(client)
+        change.add_api_key(key)
+        change.note(_made(client))
+        change.note(created_event(LOCAL, key))
+    return new
 
 
 def create_api_key(
@@ -158,11 +168,21 @@ def told_end(key: ApiKey) -> dict[str, str]:
     return {} if key.expires_at is None else {"expires": key.expires_at.isoformat(timespec="seconds")}
 
 
-def _checked(values: Iterable[str], pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
-    checked = tuple(sorted(set(values)))
+def _made(client: Client) -> Event:
+    return Event(LOCAL, "client.create", client.id, client.created_at, details=told(client))
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not a client name: {name!r}; up to 100 letters, digits and ._@- are")
+    return name
+
+
+def _checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    checked = tuple(sorted(set(scopes)))
     if not checked:
-        raise ValueError(f"a client needs at least one {what}")
-    wrong = [value for value in checked if not pattern.fullmatch(value)]
+        raise ValueError("a client needs at least one scope")
+    wrong = [scope for scope in checked if not _SCOPE.fullmatch(scope)]
     if wrong:
-        raise ValueError(f"not a {what}: {', '.join(map(repr, wrong))}")
+        raise ValueError(f"not a scope: {', '.join(map(repr, wrong))}")
     return checked

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -13,6 +14,7 @@ from mda.auth.records import Event
 
 FIRST_HASH: Final = "0" * 64
 """What the first entry has as the hash of the one before it."""
+_WITHIN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An entry that was noted elsewhere, and so should be in the log.
+    """An entry that was noted earlier, and so should be in the log.
 
     Attributes
     ----------
@@ -58,16 +60,19 @@ class Verdict:
     Attributes
     ----------
     entries
-        How many entries were found good, from the beginning on.
+        How many entries are good, from the beginning on.
     head_hash
         The hash of the last of them.
     problem
         What is wrong, for people; empty if nothing is.
+    complete
+        Whether the log was looked at up to its end, or to what is wrong.
     """
 
     entries: int = 0
     head_hash: str = FIRST_HASH
     problem: str = ""
+    complete: bool = True
 
 
 def chained(event: Event, sequence: int, previous_hash: str) -> Entry:
@@ -75,25 +80,54 @@ def chained(event: Event, sequence: int, previous_hash: str) -> Entry:
     return Entry(sequence, event, previous_hash, _hash(event, sequence, previous_hash))
 
 
-def verify(entries: Iterable[Entry], known: Known | None = None) -> Verdict:
-    """Check a log from its first entry on.
+def verify(
+    entries: Iterable[Entry],
+    known: Known | None = None,
+    after: Known | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Verdict:
+    """Check a log, or as much of it as can be read in about two seconds.
 
     Parameters
     ----------
     entries
-        All of it, in order.
+        The log in order: all of it, or from `after` on.
     known
-        An entry that should be in it.
+        An entry that should be in it; one before `after` is not looked at.
+    after
+        An entry up to which the log has been found good; it is looked at, too, as the log
+        may have been cut off there.
+    clock
+        A monotonic clock, in seconds.
     """
-    verdict = Verdict()
-    for entry in entries:
+    deadline = clock() + _WITHIN_S
+    rest = iter(entries)
+    verdict = Verdict() if after is None else _gone_on(next(rest, None), known, after)
+    if verdict.problem:
+        return verdict
+    for entry in rest:
         problem = _problem(entry, verdict, known)
         if problem:
             return replace(verdict, problem=problem)
         verdict = Verdict(entry.sequence, entry.hash)
+        if clock() > deadline:
+            return replace(verdict, complete=False)
     if known is not None and known.sequence > verdict.entries:
         return replace(verdict, problem=f"entry {known.sequence} is missing: the log ends with {verdict.entries}")
     return verdict
+
+
+def _gone_on(entry: Entry | None, known: Known | None, after: Known) -> Verdict:
+    if entry is None or entry.sequence != after.sequence:
+        return Verdict(problem=f"entry {after.sequence} is missing")
+    problem = _unlike(entry, after) or _unlike(entry, known)
+    return Verdict(problem=problem) if problem else Verdict(entry.sequence, entry.hash)
+
+
+def _unlike(entry: Entry, known: Known | None) -> str:
+    if known is None or entry.sequence != known.sequence or entry.hash == known.hash:
+        return ""
+    return f"entry {entry.sequence} is not the one that is known"
 
 
 def _problem(entry: Entry, before: Verdict, known: Known | None) -> str:
@@ -103,9 +137,7 @@ def _problem(entry: Entry, before: Verdict, known: Known | None) -> str:
         return f"entry {entry.sequence} does not go on from the entry before it"
     if entry.hash != _hash(entry.event, entry.sequence, entry.previous_hash):
         return f"entry {entry.sequence} has been changed"
-    if known is not None and entry.sequence == known.sequence and entry.hash != known.hash:
-        return f"entry {entry.sequence} is not the one that is known"
-    return ""
+    return _unlike(entry, known)
 
 
 def _hash(event: Event, sequence: int, previous_hash: str) -> str:

@@ -9,9 +9,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from marketdata.v1 import error_reason_pb2 as reasons
+from mda.auth.actor import Actor, check_actor
 from mda.auth.audit import FIRST_HASH, chained
 from mda.auth.models import ApiKeyRow, AuditRow, ClientRow
 from mda.auth.records import ApiKey, Client, Event
+from mda.auth.roles import ADMIN
 from mda.auth.rows import (
     api_key_of,
     client_of,
@@ -39,6 +41,10 @@ class Change:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    def check(self, actor: Actor) -> None:
+        """Check that the token of who makes the change still stands. Errors as in `check_actor`."""
+        check_actor(self._session, actor)
 
     def client(self, client_id: str) -> Client:
         """Return a client.
@@ -72,6 +78,13 @@ class Change:
     def save_client(self, client: Client) -> None:
         """Give a client that exists what is said of it here. Errors as in `client`."""
         fill_client(self._client_row(client.id), client)
+
+    def has_admin_besides(self, client_id: str) -> bool:
+        """Return whether a client other than this one may make clients, and gets in. Those stay as they are."""
+        # Shared locks: of two admins that go at the same time, one has to see that the other has gone.
+        query = select(ClientRow).where(ClientRow.id != client_id, ClientRow.disabled_at.is_(None))
+        rows = self._session.scalars(query.with_for_update(read=True))
+        return any(ADMIN in client_of(row).granted for row in rows)
 
     def api_key(self, key_id: str) -> ApiKey:
         """Return an API key.

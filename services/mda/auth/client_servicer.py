@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from marketdata.auth.v1 import client_service_pb2 as pb
 from marketdata.auth.v1.client_service_pb2_grpc import ClientServiceServicer
 from marketdata.v1 import error_reason_pb2 as reasons
+from mda.auth.actor import Actor
 from mda.auth.admin import NewApiKey
 from mda.auth.audit import Entry, Known, verify
 from mda.auth.clients import Clients, Wish
@@ -75,12 +76,12 @@ class ClientServicer(ClientServiceServicer):
 
     async def GetClient(self, request: pb.GetClientRequest, context: _Context) -> pb.GetClientResponse:
         """Tell of a client."""
-        return pb.GetClientResponse(client=_client(await _asked(lambda: self._store.client(request.client_id))))
+        return pb.GetClientResponse(client=_client(await self._read(lambda: self._store.client(request.client_id))))
 
     async def ListClients(self, request: pb.ListClientsRequest, context: _Context) -> pb.ListClientsResponse:
         """List a page of clients."""
         after, size = decode_place(request.page_token), request.page_size or _DEFAULT_PAGE
-        found = await _asked(lambda: self._store.page_of_clients(after, size))
+        found = await self._read(lambda: self._store.page_of_clients(after, size))
         return pb.ListClientsResponse(
             clients=[_client(client) for client in found[:size]], next_page_token=_next_page(found, size)
         )
@@ -116,7 +117,7 @@ class ClientServicer(ClientServiceServicer):
         """List a page of API keys."""
         after, size = decode_place(request.page_token), request.page_size or _DEFAULT_PAGE
         client_id = None if request.client_id == "-" else request.client_id
-        found = await _asked(lambda: self._store.page_of_api_keys(client_id, after, size))
+        found = await self._read(lambda: self._store.page_of_api_keys(client_id, after, size))
         return pb.ListApiKeysResponse(keys=[_key(key) for key in found[:size]], next_page_token=_next_page(found, size))
 
     async def RotateApiKey(self, request: pb.RotateApiKeyRequest, context: _Context) -> pb.RotateApiKeyResponse:
@@ -135,9 +136,8 @@ class ClientServicer(ClientServiceServicer):
 
     async def ListRoles(self, request: pb.ListRolesRequest, context: _Context) -> pb.ListRolesResponse:
         """List the roles."""
-        roles = [
-            pb.Role(name=name, description=role.description, scopes=role.scopes) for name, role in sorted(ROLES.items())
-        ]
+        found = await self._read(lambda: sorted(ROLES.items()))
+        roles = [pb.Role(name=name, description=role.description, scopes=role.scopes) for name, role in found]
         return pb.ListRolesResponse(roles=roles)
 
     async def ListAuditEntries(
@@ -145,23 +145,37 @@ class ClientServicer(ClientServiceServicer):
     ) -> pb.ListAuditEntriesResponse:
         """List a page of the audit log."""
         before, size = decode_page(request.page_token), request.page_size or _DEFAULT_PAGE
-        found = await _asked(lambda: self._store.page_of_audit(before, size))
+        found = await self._read(lambda: self._store.page_of_audit(before, size))
         token = encode_page(found[size - 1].sequence) if len(found) > size else ""
         return pb.ListAuditEntriesResponse(entries=[_entry(entry) for entry in found[:size]], next_page_token=token)
 
     async def VerifyAudit(self, request: pb.VerifyAuditRequest, context: _Context) -> pb.VerifyAuditResponse:
-        """Check the audit log."""
-        known = Known(request.known_sequence, request.known_hash) if request.known_sequence else None
-        verdict = await _asked(lambda: verify(self._store.audit(), known))
+        """Check the audit log, or a part of it."""
+        known = _known(request.known_sequence, request.known_hash)
+        after = _known(request.after_sequence, request.after_hash)
+        verdict = await self._read(lambda: verify(self._store.audit(request.after_sequence), known, after))
         return pb.VerifyAuditResponse(
-            intact=not verdict.problem, entries=verdict.entries, head_hash=verdict.head_hash, problem=verdict.problem
+            intact=not verdict.problem,
+            entries=verdict.entries,
+            head_hash=verdict.head_hash,
+            problem=verdict.problem,
+            complete=verdict.complete,
         )
 
-    async def _change(self, decide: Callable[[str], _T]) -> _T:
-        actor = current_principal().client
+    async def _change(self, decide: Callable[[Actor], _T]) -> _T:
+        actor = _actor(current_principal())
         result = await _asked(lambda: decide(actor))
         self._changed()
         return result
+
+    async def _read(self, read: Callable[[], _T]) -> _T:
+        actor = _actor(current_principal())
+
+        def checked() -> _T:
+            self._clients.check(actor)
+            return read()
+
+        return await _asked(checked)
 
 
 async def _asked(ask: Callable[[], _T]) -> _T:
@@ -174,6 +188,14 @@ async def _asked(ask: Callable[[], _T]) -> _T:
             "Auth's database does not answer. Nothing is changed; try again.",
             retry_after_s=1,
         ) from error
+
+
+def _actor(principal: Principal) -> Actor:
+    return Actor(principal.client, principal.key, principal.token_id, principal.version)
+
+
+def _known(sequence: int, hash_: str) -> Known | None:
+    return Known(sequence, hash_) if sequence else None
 
 
 def _next_page(found: Sequence[Client] | Sequence[ApiKey], size: int) -> str:

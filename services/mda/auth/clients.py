@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from marketdata.v1 import error_reason_pb2 as reasons
+from mda.auth.actor import Actor
 from mda.auth.admin import NewApiKey, created_event, new_api_key, new_client_id, told, told_end
 from mda.auth.change import Change
 from mda.auth.clock import Clock, utc_now
 from mda.auth.records import ApiKey, Client, Event, Quotas, Tier
-from mda.auth.roles import ROLES
+from mda.auth.refusals import Refusals
+from mda.auth.roles import ADMIN, ROLES
 from mda.auth.store import Store
 from mda.market.errors import MarketDataError, invalid_field
 from mda.runtime.revocation import Revocation, Revoked
@@ -30,19 +33,21 @@ class Wish:
     Attributes
     ----------
     tier, roles, datasets, quotas
-        As those of `Client`.
+        As those of `Client`. Roles take the place of scopes, too.
     """
 
     tier: Tier | None = None
-    roles: Iterable[str] | None = None
-    datasets: Iterable[str] | None = None
+    roles: Collection[str] | None = None
+    datasets: Collection[str] | None = None
     quotas: Quotas | None = None
 
 
 class Clients:
     """Makes and changes clients and their API keys.
 
-    Every method raises `StoreUnavailableError` if the store does not answer.
+    Every method raises `StoreUnavailableError` if the store does not answer, and those that
+    take an actor raise `MarketDataError`, INVALID_TOKEN with the problem `revoked`, if its
+    token has been ended: services that cannot be told of it would still let it in.
 
     Parameters
     ----------
@@ -55,8 +60,13 @@ class Clients:
     def __init__(self, store: Store, clock: Clock = utc_now) -> None:
         self._store = store
         self._clock = clock
+        self._refusals = Refusals(store)
 
-    def create(self, actor: str, name: str, wish: Wish) -> Client:
+    def check(self, actor: Actor) -> None:
+        """Check that somebody may be answered."""
+        self._store.check(actor)
+
+    def create(self, actor: Actor, name: str, wish: Wish) -> Client:
         """Make a client.
 
         Parameters
@@ -76,45 +86,52 @@ class Clients:
         now = self._clock()
         blank = Client(new_client_id(), name, Tier.FREE, (), (), created_at=now)
         client = _as_wished(blank, wish, "roles")
-        with self._store.change() as change:
+        with self._change(actor) as change:
             change.add_client(client)
-            change.note(Event(actor, "client.create", client.id, now, details=told(client)))
+            change.note(Event(actor.client, "client.create", client.id, now, details=told(client)))
         return client
 
-    def update(self, actor: str, client_id: str, wish: Wish) -> Client:
-        """Change what is wished of a client, and end its tokens.
+    def update(self, actor: Actor, client_id: str, wish: Wish) -> Client:
+        """Change what is wished of a client, and end its tokens. One that is so already is left as it is.
 
         Raises
         ------
         MarketDataError
-            UNKNOWN_CLIENT; INVALID_FIELD if there is no such role.
+            UNKNOWN_CLIENT; INVALID_FIELD if there is no such role, or nobody would be left
+            who makes clients.
         """
         now = self._clock()
-        with self._store.change() as change:
-            client = _next_version(_as_wished(change.client(client_id), wish, "roles.names"))
+        with self._change(actor) as change:
+            before = change.client(client_id)
+            client = _as_wished(before, wish, "roles.names")
+            if client == before:
+                return before
+            _keep_an_admin(change, before, client)
+            client = _next_version(client)
             _save_and_end_tokens(change, client, now)
-            change.note(Event(actor, "client.update", client_id, now, details=told(client)))
+            change.note(Event(actor.client, "client.update", client_id, now, details=told(client)))
         return client
 
-    def disable(self, actor: str, client_id: str) -> Client:
+    def disable(self, actor: Actor, client_id: str) -> Client:
         """Keep a client out and end its tokens. One that is kept out already is left as it is.
 
         Raises
         ------
         MarketDataError
-            UNKNOWN_CLIENT.
+            UNKNOWN_CLIENT; INVALID_FIELD if nobody would be left who makes clients.
         """
         now = self._clock()
-        with self._store.change() as change:
-            client = change.client(client_id)
-            if client.disabled_at is not None:
-                return client
-            client = _next_version(replace(client, disabled_at=now))
+        with self._change(actor) as change:
+            before = change.client(client_id)
+            if before.disabled_at is not None:
+                return before
+            client = _next_version(replace(before, disabled_at=now))
+            _keep_an_admin(change, before, client)
             _save_and_end_tokens(change, client, now)
-            change.note(Event(actor, "client.disable", client_id, now))
+            change.note(Event(actor.client, "client.disable", client_id, now))
         return client
 
-    def enable(self, actor: str, client_id: str) -> Client:
+    def enable(self, actor: Actor, client_id: str) -> Client:
         """Let a client in again. One that is in already is left as it is.
 
         Raises
@@ -123,16 +140,16 @@ class Clients:
             UNKNOWN_CLIENT.
         """
         now = self._clock()
-        with self._store.change() as change:
+        with self._change(actor) as change:
             client = change.client(client_id)
             if client.disabled_at is None:
                 return client
             client = replace(client, disabled_at=None)
             change.save_client(client)
-            change.note(Event(actor, "client.enable", client_id, now))
+            change.note(Event(actor.client, "client.enable", client_id, now))
         return client
 
-    def create_key(self, actor: str, client_id: str, lifetime: timedelta | None) -> tuple[NewApiKey, ApiKey]:
+    def create_key(self, actor: Actor, client_id: str, lifetime: timedelta | None) -> tuple[NewApiKey, ApiKey]:
         """Make an API key for a client; None for the lifetime means until it is revoked.
 
         Raises
@@ -141,14 +158,14 @@ class Clients:
             UNKNOWN_CLIENT.
         """
         now = self._clock()
-        with self._store.change() as change:
+        with self._change(actor) as change:
             new, key = new_api_key(change.client(client_id), lifetime, now)
             change.add_api_key(key)
-            change.note(created_event(actor, key))
+            change.note(created_event(actor.client, key))
         return new, key
 
     def rotate_key(
-        self, actor: str, key_id: str, overlap: timedelta | None, lifetime: timedelta | None
+        self, actor: Actor, key_id: str, overlap: timedelta | None, lifetime: timedelta | None
     ) -> tuple[NewApiKey, ApiKey, ApiKey]:
         """Make an API key in the place of another one, which works on for a while.
 
@@ -174,7 +191,7 @@ class Clients:
             UNKNOWN_API_KEY; API_KEY_ENDED if the old one works no longer.
         """
         now = self._clock()
-        with self._store.change() as change:
+        with self._change(actor) as change:
             old = change.api_key(key_id)
             if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
                 raise _ended(key_id)
@@ -184,10 +201,10 @@ class Clients:
             change.add_api_key(key)
             change.end_api_key(old)
             details = {"client": key.client.id, "new_key": key.id, **told_end(old)}
-            change.note(Event(actor, "api_key.rotate", key_id, now, details=details))
+            change.note(Event(actor.client, "api_key.rotate", key_id, now, details=details))
         return new, key, old
 
-    def revoke_key(self, actor: str, key_id: str) -> ApiKey:
+    def revoke_key(self, actor: Actor, key_id: str) -> ApiKey:
         """End an API key and its tokens. One that is revoked already is left as it is.
 
         Raises
@@ -196,24 +213,32 @@ class Clients:
             UNKNOWN_API_KEY.
         """
         now = self._clock()
-        with self._store.change() as change:
+        with self._change(actor) as change:
             key = change.api_key(key_id)
             if key.revoked_at is not None:
                 return key
             key = replace(key, revoked_at=now)
             change.end_api_key(key)
             change.revoke(Revocation(Revoked.KEY, key_id, 0, (now + LONGEST_TOKEN).timestamp()))
-            change.note(Event(actor, "api_key.revoke", key_id, now, details={"client": key.client.id}))
+            change.note(Event(actor.client, "api_key.revoke", key_id, now, details={"client": key.client.id}))
         return key
 
     def note_refusal(self, actor: str, action: str, details: Mapping[str, str]) -> None:
         """Put down in the audit log that somebody was refused something."""
-        self._store.note(Event(actor, action, actor, self._clock(), refused=True, details=details))
+        self._refusals.note(Event(actor, action, actor, self._clock(), refused=True, details=details))
+
+    @contextmanager
+    def _change(self, actor: Actor) -> Generator[Change]:
+        with self._store.change() as change:
+            change.check(actor)
+            yield change
 
 
 def _as_wished(client: Client, wish: Wish, roles_field: str) -> Client:
     return replace(
         client,
+        # Scopes besides those of roles are of before there were roles: who says the roles says all.
+        scopes=client.scopes if wish.roles is None else (),
         tier=client.tier if wish.tier is None else wish.tier,
         roles=client.roles if wish.roles is None else _known_roles(wish.roles, roles_field),
         datasets=client.datasets if wish.datasets is None else tuple(sorted(set(wish.datasets))),
@@ -221,12 +246,26 @@ def _as_wished(client: Client, wish: Wish, roles_field: str) -> Client:
     )
 
 
-def _known_roles(roles: Iterable[str], field: str) -> tuple[str, ...]:
+def _known_roles(roles: Collection[str], field: str) -> tuple[str, ...]:
     for number, role in enumerate(roles):
         if role not in ROLES:
             there = ", ".join(ROLES)
             raise invalid_field(f"{field}[{number}]", "role", f"There is no role {role!r}. There is: {there}.")
     return tuple(sorted(set(roles)))
+
+
+def _keep_an_admin(change: Change, before: Client, after: Client) -> None:
+    if not _is_admin(before) or _is_admin(after) or change.has_admin_besides(before.id):
+        return
+    raise invalid_field(
+        "client_id",
+        "last_admin",
+        f"{before.id} is the last client with the scope {ADMIN}: nobody could undo this. Make another admin first.",
+    )
+
+
+def _is_admin(client: Client) -> bool:
+    return client.disabled_at is None and ADMIN in client.granted
 
 
 def _next_version(client: Client) -> Client:

@@ -9,11 +9,13 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
+import structlog
+
 from mda.auth.clock import Clock, utc_now
-from mda.auth.errors import ErrorCode, OAuthError
+from mda.auth.errors import ErrorCode, OAuthError, StoreUnavailableError
 from mda.auth.form import TokenRequest, parse_form
 from mda.auth.gate import CredentialStore, Gate
-from mda.auth.records import ApiKey, Client
+from mda.auth.records import ApiKey, Client, Event
 from mda.auth.tokens import TokenIssuer
 
 GRANT_TYPE: Final = "client_credentials"
@@ -27,6 +29,8 @@ _STATUS: Final = {
     ErrorCode.TEMPORARILY_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.SLOW_DOWN: HTTPStatus.TOO_MANY_REQUESTS,
 }
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class TokenEndpoint:
         _check_grant_type(form)
         key = self._gate.admit(request, form)
         now = self._clock()
-        scopes = _granted_scopes(key.client, form)
+        scopes = self._scopes(key, request, form)
         issued = self._issuer.issue(key, scopes, now)
         self._record_use(key, now)
         return response(
@@ -101,9 +105,19 @@ class TokenEndpoint:
             },
         )
 
+    def _scopes(self, key: ApiKey, request: TokenRequest, form: Mapping[str, str]) -> tuple[str, ...]:
+        try:
+            return _granted_scopes(key.client, form)
+        except OAuthError as error:
+            self._gate.refuse(Event(key.id, "token.issue", key.id, self._clock()), error, request)
+
     def _record_use(self, key: ApiKey, now: datetime) -> None:
-        if key.last_used_at is None or now - key.last_used_at >= USE_RESOLUTION:
+        if key.last_used_at is not None and now - key.last_used_at < USE_RESOLUTION:
+            return
+        try:
             self._store.record_use(key.id, now)
+        except StoreUnavailableError:  # nobody is to go without a token because of it
+            _log.exception("use_not_recorded")
 
 
 def answered(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from mda.market.errors import invalid_field
+from mda.market.pages import not_a_token
+
+_ID: Final = re.compile(r"[0-9a-z_]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,19 @@ def decode_place(token: str) -> Place | None:
     """
     if not token:
         return None
+    place = _decoded(token)
+    if place is None or place.encode() != token:
+        raise not_a_token()
+    return place
+
+
+def _decoded(token: str) -> Place | None:
+    """Return the place of a token that anybody may have made; None if no item can be there."""
     try:
         at, id_ = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
         place = Place(datetime.fromisoformat(at), id_)
-        if place.encode() == token:
-            return place
-    except (binascii.Error, ValueError, TypeError):
-        pass
-    raise invalid_field(
-        "page_token", "page_token", "page_token: not a token of this list. Send `next_page_token` of the page before."
-    )
+        known = _ID.fullmatch(id_) is not None
+    except (binascii.Error, ValueError, TypeError, RecursionError):
+        return None
+    # In UTC, as all times are that come from the database: others may be of a year that it does not know.
+    return place if known and place.at.utcoffset() == timedelta() else None

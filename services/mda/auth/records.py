@@ -151,8 +151,8 @@ class Event:
     Attributes
     ----------
     actor
-        Who: the id of a client or an API key; `local` for commands on the machine itself,
-        `system` for the service.
+        Who: the id of a client or an API key; `unknown` for who has shown no key that there
+        is, `local` for commands on the machine itself, `system` for the service.
     action
         What, for example `api_key.revoke`.
     subject

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+ADMIN: Final = "clients:admin"
+"""The scope that makes clients."""
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -24,7 +27,7 @@ class Role:
 
 
 ROLES: Final[Mapping[str, Role]] = {
-    "admin": Role("Makes clients and API keys, and reads the audit log.", ("clients:admin",)),
+    "admin": Role("Makes clients and API keys, and reads the audit log.", (ADMIN,)),
     "publisher": Role("Publishes rows.", ("quotes:publish",)),
     "reader": Role("Reads rows, live and old.", ("quotes:read",)),
     "steward": Role(

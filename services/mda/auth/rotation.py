@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Final, Protocol
 
 import structlog
@@ -70,9 +69,10 @@ class Schedule:
         due = newest.signs_from + self.life
         return max(due, now + self.lead) if now >= due - self.lead else None
 
-    def retired(self, keys: Sequence[SigningKey], now: datetime) -> list[SigningKey]:
-        """Return the keys whose last tokens have ended."""
-        return [key for key, after in pairwise(keys) if after.signs_from + self.tail <= now]
+    def retired(self, keys: Sequence[SigningKey], usable: Sequence[SigningKey], now: datetime) -> list[SigningKey]:
+        """Return the keys whose last tokens have ended, since usable ones took their place."""
+        in_place = [key.generation for key in usable if key.signs_from + self.tail <= now]
+        return [key for key in keys if key.generation < max(in_place, default=0)]
 
 
 class KeyRotation:
@@ -101,12 +101,12 @@ class KeyRotation:
         self.keys = KeySet([])
 
     def refresh(self) -> KeySet:
-        """Make and remove the keys that are due, and return the set of those that there are. Blocks.
+        """Make and remove the keys that are due, and return the set of those that can be opened. Blocks.
 
         Raises
         ------
         SealError
-            If a key cannot be sealed or opened.
+            If a new key cannot be sealed, or no key be opened that signs by now.
         StoreUnavailableError
             If the store does not answer.
         """
@@ -115,11 +115,15 @@ class KeyRotation:
         signs_from = self._schedule.next_from(keys[-1], now) if keys else now
         if signs_from is not None:
             self._make(keys[-1].generation + 1 if keys else 1, signs_from, now)
-        for key in self._schedule.retired(keys, now):
-            self._store.remove_signing_key(key.kid, Event(_SYSTEM, "signing_key.remove", key.kid, now))
         # Read again, as another process may have been first.
-        self._opened = {key.kid: self._open(key) for key in self._store.list_signing_keys()}
-        self.keys.replace(list(self._opened.values()))
+        keys = self._store.list_signing_keys()
+        opened = self._open_all(keys, now)
+        retired = self._schedule.retired(keys, [key for key in keys if key.kid in opened], now)
+        for key in retired:
+            self._store.remove_signing_key(key.kid, Event(_SYSTEM, "signing_key.remove", key.kid, now))
+            opened.pop(key.kid, None)
+        self._opened = opened
+        self.keys.replace(list(opened.values()))
         return self.keys
 
     async def run(self) -> None:
@@ -138,15 +142,36 @@ class KeyRotation:
         details = {"signs_from": signs_from.isoformat(timespec="seconds")}
         self._store.add_signing_key(key, Event(_SYSTEM, "signing_key.add", key.kid, now, details=details))
 
+    def _open_all(self, keys: Sequence[SigningKey], now: datetime) -> dict[str, KeyPair]:
+        """Return the keys that can be opened, by name; one that cannot stops no other."""
+        opened: dict[str, KeyPair] = {}
+        failure: SealError | None = None
+        for key in keys:
+            try:
+                opened[key.kid] = self._opened.get(key.kid) or self._open(key)
+            except SealError as error:
+                failure = error
+                _log.error("a signing key cannot be opened", kid=key.kid, error=str(error))
+        if failure is not None and not any(pair.signs_from <= now for pair in opened.values()):
+            raise failure
+        return opened
+
     def _open(self, key: SigningKey) -> KeyPair:
-        known = self._opened.get(key.kid)
-        if known is not None:
-            return known
         plain = key.sealed.startswith(_PLAIN)
         pem = key.sealed.encode() if plain else self._sealer_of(key).open(key.sealed, key.kid)
+        try:
+            pair = from_pem(pem, key.kid, key.signs_from)
+        except ValueError as error:
+            raise SealError(f"what is sealed as {key.kid} is no signing key: {type(error).__name__}") from None
         if not self._sealers[0].is_current(key.sealed):
+            self._seal_anew(key, pem)
+        return pair
+
+    def _seal_anew(self, key: SigningKey, pem: bytes) -> None:
+        try:
             self._store.seal_signing_key(key.kid, self._sealers[0].seal(pem, key.kid))
-        return from_pem(pem, key.kid, key.signs_from)
+        except SealError as error:  # it can be used, and is sealed anew at the next start
+            _log.warning("a signing key is not sealed anew", kid=key.kid, error=str(error))
 
     def _sealer_of(self, key: SigningKey) -> Sealer:
         for sealer in self._sealers:

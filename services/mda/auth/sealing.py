@@ -7,11 +7,21 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -131,6 +141,7 @@ class TransitSealer:
         self._url = f"{url.rstrip('/')}/v1/{mount or 'transit'}"
         self._key = name
         self._token_file = token_file
+        self._opener = _opener()
 
     def opens(self, sealed: str) -> bool:
         """Return whether it is sealed by a transit engine."""
@@ -142,25 +153,41 @@ class TransitSealer:
 
     def seal(self, secret: bytes, name: str) -> str:
         """Return a secret, sealed under the newest version of the engine's key."""
-        answer = self._ask("encrypt", {"plaintext": _base64(secret), "associated_data": _base64(name.encode())})
-        return self._PREFIX + answer["ciphertext"]
+        with _seal_errors("encrypt"):
+            answer = self._ask("encrypt", {"plaintext": _base64(secret), "associated_data": _base64(name.encode())})
+            return self._PREFIX + answer["ciphertext"]
 
     def open(self, sealed: str, name: str) -> bytes:
         """Return what was sealed under any version of the engine's key."""
         ciphertext = sealed.removeprefix(self._PREFIX)
-        answer = self._ask("decrypt", {"ciphertext": ciphertext, "associated_data": _base64(name.encode())})
-        return base64.b64decode(answer["plaintext"])
+        with _seal_errors("decrypt"):
+            answer = self._ask("decrypt", {"ciphertext": ciphertext, "associated_data": _base64(name.encode())})
+            return base64.b64decode(answer["plaintext"])
 
     def _ask(self, what: str, body: Mapping[str, str]) -> Mapping[str, Any]:
-        try:
-            headers = {"X-Vault-Token": self._token_file.read_text().strip(), "Content-Type": "application/json"}
-            request = Request(f"{self._url}/{what}/{self._key}", json.dumps(body).encode(), headers)  # noqa: S310
-            with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - the scheme is checked above
-                return json.load(answer)["data"]
-        except HTTPError as error:
-            raise SealError(f"the transit engine refused to {what}: HTTP {error.code}") from None
-        except (OSError, ValueError, KeyError) as error:
-            raise SealError(f"the transit engine cannot be asked to {what}: {type(error).__name__}") from None
+        headers = {"X-Vault-Token": self._token_file.read_text().strip(), "Content-Type": "application/json"}
+        request = Request(f"{self._url}/{what}/{self._key}", json.dumps(body).encode(), headers)  # noqa: S310 - checked above
+        with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+            return json.load(answer)["data"]
+
+
+def _opener() -> OpenerDirector:
+    """Return what follows no redirect: the engine's token would go along, to wherever that points."""
+    opener = OpenerDirector()
+    for handler in (ProxyHandler, HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor):
+        opener.add_handler(handler())
+    return opener
+
+
+@contextmanager
+def _seal_errors(what: str) -> Generator[None]:
+    try:
+        yield
+    except HTTPError as error:
+        raise SealError(f"the transit engine refused to {what}: HTTP {error.code}") from None
+    # Whatever an answer may lack or be: it may come from something else that listens there.
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        raise SealError(f"the transit engine cannot be asked to {what}: {type(error).__name__}") from None
 
 
 def _loaded(kek: str) -> bytes:

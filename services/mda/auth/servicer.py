@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -120,4 +121,5 @@ def _address(context: _Context) -> str:
     """Return the address of the caller: the gateway puts the one that it sees at the end of the list."""
     metadata = dict(context.invocation_metadata() or ())
     forwarded = str(metadata.get("x-forwarded-for", "")).rpartition(",")[2].strip()
-    return forwarded or context.peer().rpartition(":")[0]
+    # A peer is `ipv4:<address>:<port>` or `ipv6:[<address>]:<port>`, the brackets escaped.
+    return forwarded or unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")

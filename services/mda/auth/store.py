@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
+from mda.auth.actor import Actor, check_actor
 from mda.auth.audit import Entry
 from mda.auth.change import Change, unknown_client
 from mda.auth.database import Database
@@ -57,33 +57,26 @@ class Store:
         with self._database.writing() as session:
             yield Change(session)
 
-    def put_client(self, client: Client, *, keep_datasets: bool = False, event: Event | None = None) -> Client:
-        """Make a client, or give the one that has its name its tier, scopes and datasets.
+    def check(self, actor: Actor) -> None:
+        """Check that a token still stands. Errors as in `check_actor`."""
+        with self._database.reading() as session:
+            check_actor(session, actor)
+
+    def ensure_client(self, client: Client, event: Event) -> Client:
+        """Return the client of a name as it stands; make it where there is none.
 
         Parameters
         ----------
         client
-            The client, as it should be.
-        keep_datasets
-            Whether one that exists keeps its datasets.
+            What is to be made.
         event
-            What the audit log is to say of it, but for the id.
-
-        Returns
-        -------
-        Client
-            The client as stored: of one that existed, the id and times stay.
+            What the audit log is to say if it is made.
         """
         try:
-            return self._put_client(client, keep_datasets, event)
+            return self._ensure_client(client, event)
         except IntegrityError:
-            # Somebody else has just made a client of this name: now there is one to change.
-            return self._put_client(client, keep_datasets, event)
-
-    def list_clients(self) -> list[Client]:
-        """Return all clients, by name."""
-        with self._database.reading() as session:
-            return [client_of(row) for row in session.scalars(select(ClientRow).order_by(ClientRow.name))]
+            # Somebody else has just made a client of this name.
+            return self._ensure_client(client, event)
 
     def client(self, client_id: str) -> Client:
         """Return a client.
@@ -134,12 +127,6 @@ class Store:
         with self._database.reading() as session:
             row = session.get(ApiKeyRow, key_id)
             return None if row is None else api_key_of(row)
-
-    def list_api_keys(self) -> list[ApiKey]:
-        """Return the API keys of all clients, by the client's name, then the key's age."""
-        query = select(ApiKeyRow).join(ClientRow).order_by(ClientRow.name, ApiKeyRow.created_at, ApiKeyRow.id)
-        with self._database.reading() as session:
-            return [api_key_of(row) for row in session.scalars(query)]
 
     def record_use(self, key_id: str, at: datetime) -> None:
         """Note when an API key was last used; an earlier time than the one noted changes nothing."""
@@ -196,17 +183,16 @@ class Store:
         with self._database.reading() as session:
             return [entry_of(row) for row in session.scalars(query)]
 
-    def audit(self) -> Iterator[Entry]:
-        """Yield the whole audit log, in order; what is added meanwhile may or may not be in it."""
-        last = 0
+    def audit(self, first: int = 1) -> Iterator[Entry]:
+        """Yield the audit log from an entry on, in order; what is added meanwhile may or may not be in it."""
         while True:
-            query = select(AuditRow).where(AuditRow.sequence > last).order_by(AuditRow.sequence).limit(_AUDIT_CHUNK)
+            query = select(AuditRow).where(AuditRow.sequence >= first).order_by(AuditRow.sequence).limit(_AUDIT_CHUNK)
             with self._database.reading() as session:
                 entries = [entry_of(row) for row in session.scalars(query)]
             if not entries:
                 return
             yield from entries
-            last = entries[-1].sequence
+            first = entries[-1].sequence + 1
 
     def is_revoked(self, token_id: str) -> bool:
         """Return whether a token was revoked by itself."""
@@ -238,22 +224,15 @@ class Store:
         with self._database.writing() as session:
             session.execute(delete(RevocationRow).where(RevocationRow.sent.is_(True), RevocationRow.until < before))
 
-    def _put_client(self, client: Client, keep_datasets: bool, event: Event | None) -> Client:
+    def _ensure_client(self, client: Client, event: Event) -> Client:
         with self._database.writing() as session:
-            row = session.scalar(select(ClientRow).where(ClientRow.name == client.name).with_for_update())
-            before = None if row is None else client_of(row)
-            if row is None:
-                row = new_client_row(client)
-                session.add(row)
-            row.tier = client.tier
-            row.scopes = list(client.scopes)
-            if not keep_datasets:
-                row.datasets = list(client.datasets)
+            row = session.scalar(select(ClientRow).where(ClientRow.name == client.name))
+            if row is not None:
+                return client_of(row)
+            session.add(new_client_row(client))
             session.flush()
-            stored = client_of(row)
-            if event is not None and stored != before:
-                Change(session).note(replace(event, subject=stored.id))
-            return stored
+            Change(session).note(event)
+            return client
 
 
 def _after(

@@ -104,8 +104,8 @@ class TokenReader:
         self._issuer = issuer
         self._audience = audience
 
-    def claims(self, token: str, now: datetime) -> dict[str, Any] | None:
-        """Return what a token says; None if it is none of ours, or has ended."""
+    def claims(self, token: str, at: datetime) -> dict[str, Any] | None:
+        """Return what a token says; None if it is none of ours, or has ended by a time."""
         try:
             key = self._keys.public_key(str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
@@ -121,4 +121,4 @@ class TokenReader:
             )
         except jwt.PyJWTError:
             return None
-        return claims if claims["exp"] > now.timestamp() else None
+        return claims if claims["exp"] > at.timestamp() else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -21,6 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from marketdata.auth.v1.client_service_pb2_grpc import ClientServiceStub
 from marketdata.errors import api_error
 from marketdata.tokens import TokenSource
+from mda.auth.api_key import format_api_key, parse_api_key
 from mda.cli.folder import StackError
 from mda.cli.options import connection
 
@@ -28,12 +31,15 @@ PAGE: Final = 1000
 _TIMEOUT_S: Final = 10.0
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+_VARIABLE: Final = "MDA_ADMIN_API_KEY"
+
+# No option takes the key itself: everybody on the machine can read command lines.
 AdminKeyOption = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
-        "--api-key",
-        envvar="MDA_ADMIN_API_KEY",
-        help="An API key with the scope clients:admin; the admin's of the stack in --data where not set.",
+        "--api-key-file",
+        help=f"Where an API key with the scope clients:admin stands, `-` for stdin; where not set {_VARIABLE},"
+        " or else the admin's of the stack in --data.",
     ),
 ]
 
@@ -43,12 +49,13 @@ class Api:
 
     Parameters
     ----------
-    data, url, api_key
+    data, url, key_file
         The command's options.
     """
 
-    def __init__(self, data: Path, url: str | None, api_key: str | None) -> None:
-        self._url, self._api_key = connection(data, url, api_key, "admin_api_key", "MDA_ADMIN_API_KEY")
+    def __init__(self, data: Path, url: str | None, key_file: Path | None) -> None:
+        how = f"Set {_VARIABLE}, or give --api-key-file."
+        self._url, self._api_key = connection(data, url, _admin_key(key_file), "admin_api_key", how)
 
     def call(self, method: str, request: Message) -> Any:
         """Return the answer of a method.
@@ -65,37 +72,53 @@ class Api:
         return asyncio.run(self._all(method, request, field))
 
     async def _call(self, method: str, request: Message) -> Any:
-        async with self._channel() as channel:
-            return await self._ask(channel, method, request)
+        async with self._session() as session:
+            return await session.ask(method, request)
 
     async def _all(self, method: str, request: Any, field: str) -> list[Any]:
         found: list[Any] = []
-        async with self._channel() as channel:
+        async with self._session() as session:
             while True:
-                page = await self._ask(channel, method, request)
+                page = await session.ask(method, request)
                 found += getattr(page, field)
                 request.page_token = page.next_page_token
                 if not request.page_token:
                     return found
 
-    async def _ask(self, channel: grpc.aio.Channel, method: str, request: Message) -> Any:
-        token = await TokenSource(channel, self._api_key).token()
-        stub: Any = ClientServiceStub(channel)
-        try:
-            metadata = (("authorization", f"Bearer {token}"),)
-            return await getattr(stub, method)(request, metadata=metadata, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise api_error(error) from error
-
     @asynccontextmanager
-    async def _channel(self) -> AsyncGenerator[grpc.aio.Channel]:
+    async def _session(self) -> AsyncGenerator[_Session]:
         parts = urlsplit(self._url)
         secure = parts.scheme == "https"
         target = parts.netloc if parts.port else f"{parts.netloc}:{443 if secure else 80}"
         credentials = grpc.ssl_channel_credentials() if secure else None
         made = grpc.aio.secure_channel(target, credentials) if credentials else grpc.aio.insecure_channel(target)
         async with made as channel:
-            yield channel
+            yield _Session(channel, self._api_key)
+
+
+class _Session:
+    """A connection, with one token as long as that is good."""
+
+    def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
+        self._stub: Any = ClientServiceStub(channel)
+        self._tokens = TokenSource(channel, api_key)
+
+    async def ask(self, method: str, request: Message) -> Any:
+        metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
+        try:
+            return await getattr(self._stub, method)(request, metadata=metadata, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise api_error(error) from error
+
+
+def _admin_key(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(_VARIABLE) or None
+    try:
+        text = sys.stdin.read() if file == Path("-") else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StackError(f"The API key cannot be read: {error}.") from error
+    return format_api_key(*parse_api_key(text))
 
 
 def duration(text: str | None) -> Duration | None:

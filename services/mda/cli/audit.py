@@ -1,4 +1,4 @@
-"""`mda audit`: every change and refusal, and whether the log of them is whole."""
+"""`mda audit`: every change, what auth refused, and whether the log of that is whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
 
-app = typer.Typer(help="The audit log: every change and refusal.", no_args_is_help=True)
+app = typer.Typer(help="The audit log: every change, and what auth refused.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -21,11 +21,11 @@ def list_entries(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=PAGE, help="How many of the newest.")] = 20,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the newest entries of the audit log, the newest last."""
-    answer = Api(data, url, api_key).call("ListAuditEntries", pb.ListAuditEntriesRequest(page_size=lines))
+    answer = Api(data, url, key_file).call("ListAuditEntries", pb.ListAuditEntriesRequest(page_size=lines))
     entries: list[pb.AuditEntry] = list(reversed(answer.entries))
     if output is Output.JSON:
         typer.echo(json.dumps([as_json(entry) for entry in entries]))
@@ -49,15 +49,14 @@ def verify(
     known: Annotated[str | None, typer.Option(help="An entry noted earlier, as `<sequence>:<hash>`.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check the audit log from its first entry on. Exits with 1 if somebody has been at it."""
     sequence, _, noted = (known or "0:").partition(":")
     if not sequence.isdecimal():
         raise StackError("--known takes `<sequence>:<hash>`, as this command prints it.")
-    request = pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted)
-    answer = Api(data, url, api_key).call("VerifyAudit", request)
+    answer = _verified(Api(data, url, key_file), pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted))
     end = f"{answer.entries}:{answer.head_hash}"
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(answer)))
@@ -66,3 +65,11 @@ def verify(
     else:
         typer.echo(f"The audit log is damaged: {answer.problem}. It is good up to {end}")
     raise typer.Exit(0 if answer.intact else 1)
+
+
+def _verified(api: Api, request: pb.VerifyAuditRequest) -> pb.VerifyAuditResponse:
+    while True:
+        answer: pb.VerifyAuditResponse = api.call("VerifyAudit", request)
+        if answer.complete:
+            return answer
+        request.after_sequence, request.after_hash = answer.entries, answer.head_hash

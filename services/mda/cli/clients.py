@@ -39,12 +39,12 @@ class Tier(StrEnum):
 def list_clients(
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List all clients."""
     request = pb.ListClientsRequest(page_size=PAGE)
-    _print(Api(data, url, api_key).all("ListClients", request, "clients"), output)
+    _print(Api(data, url, key_file).all("ListClients", request, "clients"), output)
 
 
 @app.command("create")
@@ -55,12 +55,12 @@ def create(
     tier: Annotated[Tier, typer.Option(help="How much it may use.")] = Tier.FREE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a client: mda clients create desk --role reader --dataset SIM."""
     request = pb.CreateClientRequest(name=name, tier=tier.in_contract, roles=role, datasets=dataset or ())
-    _print([Api(data, url, api_key).call("CreateClient", request).client], output)
+    _print([Api(data, url, key_file).call("CreateClient", request).client], output)
 
 
 @app.command("update")
@@ -71,7 +71,7 @@ def update(
     tier: Annotated[Tier | None, typer.Option(help="How much it may use.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change a client: what is given takes the place of what it has. Streams that it runs end."""
@@ -81,7 +81,7 @@ def update(
         roles=pb.Roles(names=role) if role else None,
         datasets=pb.Datasets(names=dataset) if dataset else None,
     )
-    _print([Api(data, url, api_key).call("UpdateClient", request).client], output)
+    _print([Api(data, url, key_file).call("UpdateClient", request).client], output)
 
 
 @app.command("disable")
@@ -89,12 +89,12 @@ def disable(
     client_id: ClientArgument,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Keep a client out. Streams that it runs end."""
     request = pb.DisableClientRequest(client_id=client_id)
-    _print([Api(data, url, api_key).call("DisableClient", request).client], output)
+    _print([Api(data, url, key_file).call("DisableClient", request).client], output)
 
 
 @app.command("enable")
@@ -102,12 +102,12 @@ def enable(
     client_id: ClientArgument,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Let a client in again."""
     request = pb.EnableClientRequest(client_id=client_id)
-    _print([Api(data, url, api_key).call("EnableClient", request).client], output)
+    _print([Api(data, url, key_file).call("EnableClient", request).client], output)
 
 
 def _print(clients: Sequence[pb.Client], output: Output) -> None:

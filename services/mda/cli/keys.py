@@ -26,12 +26,12 @@ def list_keys(
     client_id: Annotated[str, typer.Argument(help="The client's id; all where none is given.")] = "-",
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List API keys, without their secrets."""
     request = pb.ListApiKeysRequest(client_id=client_id, page_size=PAGE)
-    _print(Api(data, url, api_key).all("ListApiKeys", request, "keys"), output)
+    _print(Api(data, url, key_file).all("ListApiKeys", request, "keys"), output)
 
 
 @app.command("create")
@@ -40,12 +40,12 @@ def create(
     lifetime: LifetimeOption = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make an API key, and print it: it is shown this once."""
     request = pb.CreateApiKeyRequest(client_id=client_id, lifetime=duration(lifetime))
-    _print_new(Api(data, url, api_key).call("CreateApiKey", request), output)
+    _print_new(Api(data, url, key_file).call("CreateApiKey", request), output)
 
 
 @app.command("rotate")
@@ -57,12 +57,12 @@ def rotate(
     lifetime: LifetimeOption = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make an API key in the place of another, which works on for a while. The new one is shown this once."""
     request = pb.RotateApiKeyRequest(key_id=key_id, overlap=duration(overlap), lifetime=duration(lifetime))
-    _print_new(Api(data, url, api_key).call("RotateApiKey", request), output)
+    _print_new(Api(data, url, key_file).call("RotateApiKey", request), output)
 
 
 @app.command("revoke")
@@ -70,12 +70,12 @@ def revoke(
     key_id: KeyArgument,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: AdminKeyOption = None,
+    key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """End an API key for ever. Streams that run by it end."""
     request = pb.RevokeApiKeyRequest(key_id=key_id)
-    _print([Api(data, url, api_key).call("RevokeApiKey", request).key], output)
+    _print([Api(data, url, key_file).call("RevokeApiKey", request).key], output)
 
 
 def _print(keys: Sequence[pb.ApiKey], output: Output) -> None:

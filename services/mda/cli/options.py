@@ -37,7 +37,11 @@ def command_path() -> str:
 
 
 def connection(
-    data: Path, url: str | None, api_key: str | None, name: str = "api_key", variable: str = "MDA_API_KEY"
+    data: Path,
+    url: str | None,
+    api_key: str | None,
+    name: str = "api_key",
+    how: str = "Set MDA_API_KEY, or give --api-key.",
 ) -> tuple[str, str]:
     """Return the gateway's address and an API key: as given, or those of the stack on this machine.
 
@@ -47,8 +51,8 @@ def connection(
         The command's options.
     name
         Which of the stack's keys.
-    variable
-        What the option's environment variable is called.
+    how
+        What to do where there is no API key.
 
     Raises
     ------
@@ -61,5 +65,5 @@ def connection(
     if api_key is None:
         api_key = folder.read_secrets().get(name)
     if api_key is None:
-        raise StackError(f"There is no API key. Set {variable}, or give --api-key.")
+        raise StackError(f"There is no API key. {how}")
     return url, api_key

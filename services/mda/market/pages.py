@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
-from mda.market.errors import invalid_field
+from mda.market.errors import MarketDataError, invalid_field
+
+_LARGEST: Final = (1 << 63) - 1
+"""The largest id: databases number with 64 bits and a sign."""
 
 
 def encode_page(after_id: int) -> str:
@@ -21,7 +25,10 @@ def decode_page(token: str) -> int:
     MarketDataError
         INVALID_FIELD if `encode_page` did not give the token.
     """
-    return int.from_bytes(decode_token(token, 8)) if token else 0
+    after_id = int.from_bytes(decode_token(token, 8)) if token else 0
+    if after_id > _LARGEST:
+        raise not_a_token()
+    return after_id
 
 
 def encode_token(place: bytes) -> str:
@@ -42,9 +49,14 @@ def decode_token(token: str, size: int) -> bytes:
     except (binascii.Error, ValueError):
         place = b""
     if len(place) != size or encode_token(place) != token:  # base64 has several ways to write the last byte
-        raise invalid_field(
-            "page_token",
-            "page_token",
-            "page_token: not a token of this list. Send `next_page_token` of the page before.",
-        )
+        raise not_a_token()
     return place
+
+
+def not_a_token() -> MarketDataError:
+    """Return the error for a token that the list did not give."""
+    return invalid_field(
+        "page_token",
+        "page_token",
+        "page_token: not a token of this list. Send `next_page_token` of the page before.",
+    )

@@ -318,21 +318,27 @@ class ListAuditEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class VerifyAuditRequest(_message.Message):
-    __slots__ = ("known_sequence", "known_hash")
+    __slots__ = ("known_sequence", "known_hash", "after_sequence", "after_hash")
     KNOWN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     KNOWN_HASH_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_HASH_FIELD_NUMBER: _ClassVar[int]
     known_sequence: int
     known_hash: str
-    def __init__(self, known_sequence: _Optional[int] = ..., known_hash: _Optional[str] = ...) -> None: ...
+    after_sequence: int
+    after_hash: str
+    def __init__(self, known_sequence: _Optional[int] = ..., known_hash: _Optional[str] = ..., after_sequence: _Optional[int] = ..., after_hash: _Optional[str] = ...) -> None: ...
 
 class VerifyAuditResponse(_message.Message):
-    __slots__ = ("intact", "entries", "head_hash", "problem")
+    __slots__ = ("intact", "entries", "head_hash", "problem", "complete")
     INTACT_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     HEAD_HASH_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
     intact: bool
     entries: int
     head_hash: str
     problem: str
-    def __init__(self, intact: _Optional[bool] = ..., entries: _Optional[int] = ..., head_hash: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+    complete: bool
+    def __init__(self, intact: _Optional[bool] = ..., entries: _Optional[int] = ..., head_hash: _Optional[str] = ..., problem: _Optional[str] = ..., complete: _Optional[bool] = ...) -> None: ...

@@ -27,8 +27,10 @@ if _version_not_supported:
 
 class ClientServiceStub:
     """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change and refusal goes to the
-    audit log.
+    takes the scope `clients:admin`, and every change goes to the audit log. So
+    does what auth itself refuses to somebody, the same refusal once a minute;
+    what the gateway refuses does not come here. A token that has been revoked
+    is refused here at once, with INVALID_TOKEN.
     """
 
     def __init__(self, channel):
@@ -106,8 +108,10 @@ class ClientServiceStub:
 
 class ClientServiceServicer:
     """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change and refusal goes to the
-    audit log.
+    takes the scope `clients:admin`, and every change goes to the audit log. So
+    does what auth itself refuses to somebody, the same refusal once a minute;
+    what the gateway refuses does not come here. A token that has been revoked
+    is refused here at once, with INVALID_TOKEN.
     """
 
     def CreateClient(self, request, context):
@@ -134,7 +138,8 @@ class ClientServiceServicer:
     def UpdateClient(self, request, context):
         """Changes what is named of a client and leaves the rest. Its tokens so far,
         and within a second the streams that they opened, end: fresh ones say
-        what the client now may.
+        what the client now may. Where nothing changes, nothing ends. The last
+        client with the scope `clients:admin` keeps it: INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +147,8 @@ class ClientServiceServicer:
 
     def DisableClient(self, request, context):
         """Keeps a client out: it gets no tokens, and those it has, with the streams
-        that they opened, end within a second. Idempotent.
+        that they opened, end within a second. Idempotent. The last client with
+        the scope `clients:admin` stays: INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +179,9 @@ class ClientServiceServicer:
 
     def RotateApiKey(self, request, context):
         """Makes an API key that takes the place of another of the same client. The
-        old one works on for a while, so that nobody is shut out meanwhile.
+        old one works on for a while, so that nobody is shut out meanwhile. Tokens
+        that it got live on until they end by themselves; RevokeApiKey ends them,
+        too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,9 +210,10 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAudit(self, request, context):
-        """Checks the audit log from its beginning: each entry holds the hash of the
-        one before it. An entry noted elsewhere earlier shows whether the log is
-        still the same up to there.
+        """Checks the audit log: each entry holds the hash of the one before it. An
+        entry noted elsewhere earlier shows whether the log is still the same up to
+        there. Reads up to about two seconds; where `complete` is not set, ask
+        again with `after_sequence` and `after_hash` of the head.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -288,8 +297,10 @@ def add_ClientServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ClientService:
     """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change and refusal goes to the
-    audit log.
+    takes the scope `clients:admin`, and every change goes to the audit log. So
+    does what auth itself refuses to somebody, the same refusal once a minute;
+    what the gateway refuses does not come here. A token that has been revoked
+    is refused here at once, with INVALID_TOKEN.
     """
 
     @staticmethod

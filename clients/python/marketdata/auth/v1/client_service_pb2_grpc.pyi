@@ -28,8 +28,10 @@ GRPC_VERSION: str
 
 class ClientServiceStub:
     """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change and refusal goes to the
-    audit log.
+    takes the scope `clients:admin`, and every change goes to the audit log. So
+    does what auth itself refuses to somebody, the same refusal once a minute;
+    what the gateway refuses does not come here. A token that has been revoked
+    is refused here at once, with INVALID_TOKEN.
     """
 
     @_typing.overload
@@ -45,11 +47,13 @@ class ClientServiceStub:
     UpdateClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.UpdateClientResponse]
     """Changes what is named of a client and leaves the rest. Its tokens so far,
     and within a second the streams that they opened, end: fresh ones say
-    what the client now may.
+    what the client now may. Where nothing changes, nothing ends. The last
+    client with the scope `clients:admin` keeps it: INVALID_FIELD.
     """
     DisableClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.DisableClientRequest, _client_service_pb2.DisableClientResponse]
     """Keeps a client out: it gets no tokens, and those it has, with the streams
-    that they opened, end within a second. Idempotent.
+    that they opened, end within a second. Idempotent. The last client with
+    the scope `clients:admin` stays: INVALID_FIELD.
     """
     EnableClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.EnableClientRequest, _client_service_pb2.EnableClientResponse]
     """Lets a client in again, with the API keys that it has. Idempotent."""
@@ -63,7 +67,9 @@ class ClientServiceStub:
     """
     RotateApiKey: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.RotateApiKeyRequest, _client_service_pb2.RotateApiKeyResponse]
     """Makes an API key that takes the place of another of the same client. The
-    old one works on for a while, so that nobody is shut out meanwhile.
+    old one works on for a while, so that nobody is shut out meanwhile. Tokens
+    that it got live on until they end by themselves; RevokeApiKey ends them,
+    too.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.RevokeApiKeyRequest, _client_service_pb2.RevokeApiKeyResponse]
     """Ends an API key for ever; its tokens, with the streams that they opened,
@@ -74,16 +80,19 @@ class ClientServiceStub:
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.ListAuditEntriesRequest, _client_service_pb2.ListAuditEntriesResponse]
     """Lists the audit log, the newest entry first."""
     VerifyAudit: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.VerifyAuditRequest, _client_service_pb2.VerifyAuditResponse]
-    """Checks the audit log from its beginning: each entry holds the hash of the
-    one before it. An entry noted elsewhere earlier shows whether the log is
-    still the same up to there.
+    """Checks the audit log: each entry holds the hash of the one before it. An
+    entry noted elsewhere earlier shows whether the log is still the same up to
+    there. Reads up to about two seconds; where `complete` is not set, ask
+    again with `after_sequence` and `after_hash` of the head.
     """
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
     """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change and refusal goes to the
-    audit log.
+    takes the scope `clients:admin`, and every change goes to the audit log. So
+    does what auth itself refuses to somebody, the same refusal once a minute;
+    what the gateway refuses does not come here. A token that has been revoked
+    is refused here at once, with INVALID_TOKEN.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -96,11 +105,13 @@ class ClientServiceAsyncStub(ClientServiceStub):
     UpdateClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.UpdateClientResponse]  # type: ignore[assignment]
     """Changes what is named of a client and leaves the rest. Its tokens so far,
     and within a second the streams that they opened, end: fresh ones say
-    what the client now may.
+    what the client now may. Where nothing changes, nothing ends. The last
+    client with the scope `clients:admin` keeps it: INVALID_FIELD.
     """
     DisableClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.DisableClientRequest, _client_service_pb2.DisableClientResponse]  # type: ignore[assignment]
     """Keeps a client out: it gets no tokens, and those it has, with the streams
-    that they opened, end within a second. Idempotent.
+    that they opened, end within a second. Idempotent. The last client with
+    the scope `clients:admin` stays: INVALID_FIELD.
     """
     EnableClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.EnableClientRequest, _client_service_pb2.EnableClientResponse]  # type: ignore[assignment]
     """Lets a client in again, with the API keys that it has. Idempotent."""
@@ -114,7 +125,9 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_client_service_pb2.RotateApiKeyRequest, _client_service_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key that takes the place of another of the same client. The
-    old one works on for a while, so that nobody is shut out meanwhile.
+    old one works on for a while, so that nobody is shut out meanwhile. Tokens
+    that it got live on until they end by themselves; RevokeApiKey ends them,
+    too.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_client_service_pb2.RevokeApiKeyRequest, _client_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
     """Ends an API key for ever; its tokens, with the streams that they opened,
@@ -125,15 +138,18 @@ class ClientServiceAsyncStub(ClientServiceStub):
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_client_service_pb2.ListAuditEntriesRequest, _client_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists the audit log, the newest entry first."""
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_client_service_pb2.VerifyAuditRequest, _client_service_pb2.VerifyAuditResponse]  # type: ignore[assignment]
-    """Checks the audit log from its beginning: each entry holds the hash of the
-    one before it. An entry noted elsewhere earlier shows whether the log is
-    still the same up to there.
+    """Checks the audit log: each entry holds the hash of the one before it. An
+    entry noted elsewhere earlier shows whether the log is still the same up to
+    there. Reads up to about two seconds; where `complete` is not set, ask
+    again with `after_sequence` and `after_hash` of the head.
     """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change and refusal goes to the
-    audit log.
+    takes the scope `clients:admin`, and every change goes to the audit log. So
+    does what auth itself refuses to somebody, the same refusal once a minute;
+    what the gateway refuses does not come here. A token that has been revoked
+    is refused here at once, with INVALID_TOKEN.
     """
 
     @_abc_1.abstractmethod
@@ -168,7 +184,8 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_client_service_pb2.UpdateClientResponse, _abc.Awaitable[_client_service_pb2.UpdateClientResponse]]:
         """Changes what is named of a client and leaves the rest. Its tokens so far,
         and within a second the streams that they opened, end: fresh ones say
-        what the client now may.
+        what the client now may. Where nothing changes, nothing ends. The last
+        client with the scope `clients:admin` keeps it: INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -178,7 +195,8 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.DisableClientResponse, _abc.Awaitable[_client_service_pb2.DisableClientResponse]]:
         """Keeps a client out: it gets no tokens, and those it has, with the streams
-        that they opened, end within a second. Idempotent.
+        that they opened, end within a second. Idempotent. The last client with
+        the scope `clients:admin` stays: INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -216,7 +234,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.RotateApiKeyResponse, _abc.Awaitable[_client_service_pb2.RotateApiKeyResponse]]:
         """Makes an API key that takes the place of another of the same client. The
-        old one works on for a while, so that nobody is shut out meanwhile.
+        old one works on for a while, so that nobody is shut out meanwhile. Tokens
+        that it got live on until they end by themselves; RevokeApiKey ends them,
+        too.
         """
 
     @_abc_1.abstractmethod
@@ -251,9 +271,10 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.VerifyAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.VerifyAuditResponse, _abc.Awaitable[_client_service_pb2.VerifyAuditResponse]]:
-        """Checks the audit log from its beginning: each entry holds the hash of the
-        one before it. An entry noted elsewhere earlier shows whether the log is
-        still the same up to there.
+        """Checks the audit log: each entry holds the hash of the one before it. An
+        entry noted elsewhere earlier shows whether the log is still the same up to
+        there. Reads up to about two seconds; where `complete` is not set, ask
+        again with `after_sequence` and `after_hash` of the head.
         """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,66 @@
+"""What `mda clients`, `mda keys` and `mda audit` do by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marketdata.auth.v1 import client_service_pb2 as pb
+from mda.cli import admin, audit
+
+
+class LongLog:
+    """ClientService with a log that is verified three entries a call."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, str, int]] = []
+
+    def call(self, method: str, request: pb.VerifyAuditRequest) -> pb.VerifyAuditResponse:
+        assert method == "VerifyAudit"
+        self.asked.append((request.after_sequence, request.after_hash, request.known_sequence))
+        entries = min(request.after_sequence + 3, 8)
+        return pb.VerifyAuditResponse(intact=True, entries=entries, head_hash=f"hash {entries}", complete=entries == 8)
+
+
+def test_a_long_log_is_verified_to_its_end() -> None:
+    log: Any = LongLog()
+    answer = audit._verified(log, pb.VerifyAuditRequest(known_sequence=7, known_hash="hash 7"))
+    assert (answer.entries, answer.complete) == (8, True)
+    assert log.asked == [(0, "", 7), (3, "hash 3", 7), (6, "hash 6", 7)]
+
+
+class Tokens:
+    """Counts how many keys are exchanged."""
+
+    sources = 0
+
+    def __init__(self, _channel: object, api_key: str) -> None:
+        assert api_key == "mdk_1.secret"
+        Tokens.sources += 1
+
+    async def token(self) -> str:
+        return "token"
+
+
+class Pages:
+    """ClientService with three pages of clients."""
+
+    def __init__(self, _channel: object) -> None:
+        pass
+
+    async def ListClients(self, request: pb.ListClientsRequest, **_: object) -> pb.ListClientsResponse:
+        number = int(request.page_token or 1)
+        token = str(number + 1) if number < 3 else ""
+        return pb.ListClientsResponse(clients=[pb.Client(name=f"c{number}")], next_page_token=token)
+
+
+def test_a_command_gets_one_token_for_all_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "TokenSource", Tokens)
+    monkeypatch.setattr(admin, "ClientServiceStub", Pages)
+    file = tmp_path / "key"
+    file.write_text("mdk_1.secret\n")
+    api = admin.Api(tmp_path, "http://127.0.0.1:1", file)
+    assert [client.name for client in api.all("ListClients", pb.ListClientsRequest(), "clients")] == ["c1", "c2", "c3"]
+    assert Tokens.sources == 1
