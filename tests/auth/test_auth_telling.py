@@ -87,10 +87,10 @@ async def test_what_is_revoked_while_nats_is_away_is_told_when_it_is_back(
 
 
 async def test_services_that_start_after_the_log_was_lost_know_what_was_told_before(
-    told: tuple[Teller, Revocations], store: Store, desk: Client, own_nats: NatsServer, own_client: Nats
+    told: tuple[Teller, Revocations], store: Store, actor: Actor, desk: Client, own_nats: NatsServer, own_client: Nats
 ) -> None:
     await until(lambda: own_client.is_connected)
-    Clients(store).disable("t", desk.id)
+    Clients(store).disable(actor, desk.id)
     await until(lambda: told[1].covers(holder(desk)))
     await until(lambda: store.unsent_revocations() == [])
     await own_client.jetstream().delete_stream(STREAM)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,7 +122,13 @@ async def outcome(api: Api, name: str, token: str, dataset: str) -> str:
     request = request_of(method, dataset)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     try:
-        done = call(iter([request]) if method.client_streaming else request, metadata=metadata, timeout=10)
+        if method.client_streaming:
+            done = call(metadata=metadata, timeout=10)
+            with suppress(asyncio.InvalidStateError):  # refused before it was written: reading tells why
+                await done.write(request)
+                await done.done_writing()
+        else:
+            done = call(request, metadata=metadata, timeout=10)
         if method.server_streaming:
             assert [message async for message in done] == []
         else:

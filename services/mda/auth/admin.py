@@ -46,7 +46,15 @@ class NewApiKey:
         return api_key.format_api_key(self.id, self.secret)
 
 
-def ensure_client(store: Store, name: str, tier: Tier, scopes: Iterable[str], *, clock: Clock = utc_now) -> Client:
+def ensure_client(
+    store: Store,
+    name: str,
+    tier: Tier,
+    scopes: Iterable[str] = (),
+    *,
+    roles: Iterable[str] = (),
+    clock: Clock = utc_now,
+) -> Client:
     """Return the client of a name; make one that is entitled to all datasets where there is none.
 
     One that is there stays as it is: somebody may have changed it on purpose.
@@ -59,8 +67,8 @@ def ensure_client(store: Store, name: str, tier: Tier, scopes: Iterable[str], *,
         Up to 100 letters, digits and `._@-`, of which the first is a letter or a digit.
     tier
         How much a new one may use.
-    scopes
-        What a new one may do; at least one.
+    scopes, roles
+        What a new one may do: at least one of the two.
 
     Raises
     ------
@@ -69,8 +77,11 @@ def ensure_client(store: Store, name: str, tier: Tier, scopes: Iterable[str], *,
     StoreUnavailableError
         If the store does not answer.
     """
-    wanted = _checked_scopes(scopes)
-    client = Client(new_client_id(), _checked_name(name), tier, wanted, (ALL_DATASETS,), created_at=clock())
+    named = tuple(sorted(roles))
+    wanted = () if named else _checked_scopes(scopes)
+    client = Client(
+        new_client_id(), _checked_name(name), tier, wanted, (ALL_DATASETS,), created_at=clock(), roles=named
+    )
     return store.ensure_client(client, _made(client))
 
 

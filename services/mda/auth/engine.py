@@ -69,7 +69,6 @@ def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engi
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout_s,
-        pool_pre_ping=True,
         hide_parameters=True,  # in errors, which are logged: some are secrets
         connect_args={"timeout": timeout_s} if sqlite else postgresql.connect_arguments(parsed, timeout_s),
     )
@@ -78,6 +77,7 @@ def open_engine(url: str, *, pool_size: int = 8, timeout_s: float = 5.0) -> Engi
         event.listen(engine, "connect", partial(_set_up_sqlite, timeout_s))
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        event.listen(engine, "checkout", postgresql.check_alive)
         event.listen(engine, "handle_error", postgresql.name_error, retval=True)
     return engine
 

@@ -8,7 +8,9 @@ from typing import Any, Final
 import pg8000
 from sqlalchemy import URL
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 MODES: Final = ("disable", "prefer", "require", "verify-ca", "verify-full")
 """What the parameter `sslmode` of a URL may say; libpq's words, meanings and default: `prefer`."""
@@ -63,11 +65,25 @@ def connect_arguments(url: URL, timeout_s: float) -> dict[str, Any]:
     }
 
 
+def check_alive(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    """See that a connection of the pool still is one; as the pool's own check does not, where the driver says OSError.
+
+    Raises
+    ------
+    DisconnectionError
+        If it is none any more: the pool makes another one.
+    """
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SELECT 1")
+        connection.rollback()
+    except (pg8000.Error, OSError) as error:
+        raise DisconnectionError from error
+
+
 def name_error(context: ExceptionContext) -> DBAPIError | None:
     """Return an error by what it means: the driver has one class for all that a server says."""
     error = context.original_exception
-    if context.is_pre_ping:  # the pool makes another connection
-        return None
     if isinstance(error, pg8000.InterfaceError):  # of the connection
         return OperationalError(context.statement, None, error, hide_parameters=True)
     if not isinstance(error, pg8000.DatabaseError):

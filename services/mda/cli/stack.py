@@ -33,15 +33,14 @@ from mda.runtime.settings import ServiceSettings
 HOST: Final = "127.0.0.1"
 _SERVICES: Final = ("auth", "ingestion", "archive", "query")
 _INTERNAL: Final = ("nats", "admin", *_SERVICES, *(f"metrics_{name}" for name in _SERVICES))
-_SCOPES: Final = ("archive:write", "instruments:write", "quotes:publish", "quotes:read")
 _RANDOM: Final = {"nats_token": 24, "cursor_key": 24, "auth_kek": 32}
 """How many random bytes each secret has."""
 _CLIENTS: Final = {
-    "api_key": ("demo", _SCOPES),
-    "feed_api_key": ("sim-feed", _SCOPES),
-    "admin_api_key": ("admin", ("clients:admin",)),
+    "api_key": ("demo", ("publisher", "steward")),
+    "feed_api_key": ("sim-feed", ("publisher", "steward")),
+    "admin_api_key": ("admin", ("admin",)),
 }
-"""The API keys that a stack has from its first start on: whose they are, and their scopes."""
+"""The API keys that a stack has from its first start on: whose they are, and their roles."""
 _LONGEST_SOCKET_PATH: Final = 100
 _MAX_PAYLOAD: Final = 8 << 20
 
@@ -168,8 +167,8 @@ def _ensure_secrets(folder: Folder) -> dict[str, str]:
         # A folder of an earlier version gets what it lacks.
         for name, size in _RANDOM.items():
             made.setdefault(name, secrets.token_urlsafe(size))
-        for name, (client, scopes) in _CLIENTS.items():
-            stored = ensure_client(store, client, Tier.INTERNAL, scopes)
+        for name, (client, roles) in _CLIENTS.items():
+            stored = ensure_client(store, client, Tier.INTERNAL, roles=roles)
             if name not in made:
                 made[name] = create_api_key(store, stored).text
     finally:

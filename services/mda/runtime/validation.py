@@ -28,7 +28,8 @@ def validate_request(request: Message) -> None:
 def _error(violation: protovalidate.Violation) -> MarketDataError:
     proto = violation.proto
     field = _path(proto)
-    return invalid_field(field, proto.rule_id, f"{field}: {proto.message}.")
+    where = f"{field}: " if field else ""  # a rule may be about several fields
+    return invalid_field(field, proto.rule_id, f"{where}{proto.message.removesuffix('.')}.")
 
 
 def _path(proto: protovalidate.ViolationPb) -> str:
