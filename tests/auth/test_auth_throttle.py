@@ -19,10 +19,11 @@ def fail(throttle: Throttle, times: int, place: str = "a", key: str = "k") -> ti
     """Make wrong attempts, each as soon as it may be made; return when the last one was."""
     after = ZERO
     for _ in range(times):
-        wait = throttle.begin(place, key, NOW + after).wait
-        if wait > ZERO:
-            after += wait
-            throttle.begin(place, key, NOW + after)
+        attempt = throttle.begin(place, key, NOW + after)
+        if attempt.wait > ZERO:
+            after += attempt.wait
+            attempt = throttle.begin(place, key, NOW + after)
+        throttle.failed(attempt, NOW + after)
     return after
 
 
@@ -73,6 +74,16 @@ def test_many_at_a_time_gain_nothing() -> None:
     throttle = Throttle()
     begun = [throttle.begin("a", "k", NOW) for _ in range(50)]
     assert sum(attempt.wait <= ZERO for attempt in begun) == FREE_BY_KEY
+
+
+def test_many_at_a_time_of_a_key_that_was_right_are_let_in() -> None:
+    throttle = Throttle()
+    succeed(throttle)
+    begun = [throttle.begin("a", "k", NOW) for _ in range(50)]
+    assert {attempt.wait <= ZERO for attempt in begun} == {True}
+    for attempt in begun:
+        throttle.failed(attempt, NOW)
+    assert waits(throttle) > 0
 
 
 def test_who_guesses_elsewhere_shuts_nobody_out() -> None:

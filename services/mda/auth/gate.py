@@ -86,6 +86,9 @@ class Gate:
         except StoreUnavailableError:
             self._throttle.take_back(attempt)
             raise
+        except OAuthError:
+            self._throttle.failed(attempt, self._clock())
+            raise
         self._throttle.succeeded(attempt, self._clock())
         return key
 

@@ -37,12 +37,15 @@ class Attempt:
         The place that it came from and the API key.
     counted
         What it counts against.
+    early
+        Whether it counts already.
     wait
         How long is still to be waited before it; zero or less if it may be made.
     """
 
     pair: _Who
     counted: tuple[_Who, ...]
+    early: bool
     wait: timedelta
 
 
@@ -63,6 +66,9 @@ class Throttle:
     def begin(self, place: str, key_id: str, now: datetime) -> Attempt:
         """Begin an attempt. If it may be made it counts as a wrong one at once, so that many at a time gain nothing.
 
+        That of a key whose secret was right at the place does not: its owner may well come
+        with many at a time.
+
         Parameters
         ----------
         place
@@ -74,11 +80,18 @@ class Throttle:
         """
         pair = place, key_id
         with self._lock:
-            counted = (pair,) if self._trusts(pair, now) else ((place,), pair)
+            early = not self._trusts(pair, now)
+            counted = ((place,), pair) if early else (pair,)
             wait = max(self._left(who, now) for who in counted)
-            if wait <= timedelta():
+            if early and wait <= timedelta():
                 self._count(counted, now)
-            return Attempt(pair, counted, wait)
+            return Attempt(pair, counted, early, wait)
+
+    def failed(self, attempt: Attempt, now: datetime) -> None:
+        """Note that the secret was wrong."""
+        with self._lock:
+            if not attempt.early:
+                self._count(attempt.counted, now)
 
     def take_back(self, attempt: Attempt) -> None:
         """Count an attempt no longer: nobody can tell whether its secret was right."""
@@ -113,7 +126,7 @@ class Throttle:
             self._failures.popitem(last=False)
 
     def _uncount(self, attempt: Attempt) -> None:
-        for who in attempt.counted:
+        for who in attempt.counted if attempt.early else ():
             failures = self._failures.get(who)
             if failures is not None:
                 failures.count -= 1
