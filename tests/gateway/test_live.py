@@ -297,6 +297,14 @@ def test_grpc_web(http: httpx.Client) -> None:
     assert b"grpc-status:0" in answer.content[5 + length :]
 
 
+def test_the_openapi_document_is_there_for_everybody(http: httpx.Client) -> None:
+    answer = http.get("/openapi.json?from=anywhere", headers={"origin": "https://elsewhere.test"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    assert "/v1/datasets/{dataset}/bars" in answer.json()["paths"]
+
+
 def test_health_and_the_access_log(http: httpx.Client, gateway: GatewaySettings) -> None:
     assert http.get("/healthz").status_code == 200
     assert http.get("/readyz").status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openapi_spec_validator
 import pytest
 import yaml
+from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from mda.gateway import GatewaySettings, Limits, Rate, Upstream, render, write
-from mda.gateway.methods import methods, services
+from mda.gateway.methods import FILES, methods, services
 from mda.gateway.parts import folder, names
 from mda.gateway.sds import dump
 
@@ -121,7 +124,7 @@ def test_every_method_is_public_or_scoped_or_refused(settings: GatewaySettings) 
 def test_only_routes_without_a_cluster_skip_the_scopes(settings: GatewaySettings) -> None:
     for route in routes(render(settings)).values():
         if "envoy.filters.http.rbac" in route.get("typed_per_filter_config", {}):
-            assert "cluster" not in route["route"]
+            assert "cluster" not in route.get("route", {})
 
 
 def test_kinds_of_routes(settings: GatewaySettings) -> None:
@@ -208,9 +211,31 @@ def test_callers_cannot_set_what_the_gateway_sets(settings: GatewaySettings) -> 
     }
     provider = http_filter(bootstrap, "jwt_authn")["providers"]["auth"]
     assert {c["header_name"] for c in provider["claim_to_headers"]} <= removed
-    assert {
-        route["route"]["cluster_header"] for route in routes(bootstrap).values() if "cluster_header" in route["route"]
-    } <= removed
+    taken = [route["route"] for route in routes(bootstrap).values() if "route" in route]
+    assert {route["cluster_header"] for route in taken if "cluster_header" in route} <= removed
+
+
+def test_the_openapi_document_is_one_and_tells_of_every_path(settings: GatewaySettings, tmp_path: Path) -> None:
+    write(settings, tmp_path)
+    document = json.loads((tmp_path / "openapi.json").read_text())
+    openapi_spec_validator.validate(document)
+    found = {(verb, path) for path, verbs in document["paths"].items() for verb in verbs}
+    expected: set[tuple[str, str]] = set()
+    for file in FILES:
+        for service in file.services_by_name.values():
+            rules = [method.GetOptions().Extensions[annotations_pb2.http] for method in service.methods]  # type: ignore[index]
+            expected |= {("get", rule.get) for rule in rules if rule.get}
+            expected |= {("post", rule.post) for rule in rules if rule.post}
+    assert found == expected
+    security = {
+        operation["operationId"].replace("_", "/"): operation["security"]
+        for verbs in document["paths"].values()
+        for operation in verbs.values()
+    }
+    for method in methods():
+        name = f"{method.service.rpartition('.')[2]}/{method.name}"
+        if name in security:
+            assert security[name] == ([] if method.public else [{"oauth2": [method.scope]}])
 
 
 def test_what_is_written(settings: GatewaySettings, tmp_path: Path) -> None:

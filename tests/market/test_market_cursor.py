@@ -71,9 +71,15 @@ def test_what_is_no_cursor_is_refused_by_field(token: str) -> None:
     assert "SIM" in error.message
 
 
-@given(U64)
+@given(st.integers(0, (1 << 63) - 1))
 def test_a_page_token_comes_back(after_id: int) -> None:
     assert decode_page(encode_page(after_id)) == after_id
+
+
+@given(st.integers(1 << 63, (1 << 64) - 1))
+def test_a_page_token_of_what_no_database_can_hold_is_refused(after_id: int) -> None:
+    with pytest.raises(MarketDataError):
+        decode_page(encode_page(after_id))
 
 
 def test_no_page_token_is_the_first_page() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mda.gateway.methods import descriptor_set, services
-from mda.gateway.parts import PartError, load, names, text
+from mda.gateway.parts import PartError, folder, load, names, text
 from mda.gateway.replies import replies
 from mda.gateway.routes import policies, route_table
 from mda.gateway.sds import SDS_FILE, dump, write_file, write_sds
-from mda.gateway.settings import GatewaySettings, Rate, Upstream
+from mda.gateway.settings import OPENAPI, GatewaySettings, Rate, Upstream
 from mda.gateway.strict import strict_fields_code
 
 _AUTH_SERVICE: Final = "marketdata.auth.v1.AuthService"
@@ -48,8 +48,9 @@ def render(settings: GatewaySettings) -> dict[str, Any]:
 def write(settings: GatewaySettings, directory: Path) -> Path:
     """Write all files that Envoy needs but certificate and key.
 
-    Each is written whole and renamed into place. `descriptors.binpb` is written to
-    `directory`, which is where `settings.descriptors` should lead when Envoy starts;
+    Each is written whole and renamed into place. `descriptors.binpb` and `openapi.json`
+    are written to `directory`, which is where `settings.descriptors` should lead when
+    Envoy starts;
     with a TLS listener, `sds.yaml`, which names `tls.crt` and `tls.key`, to
     `settings.sds`.
 
@@ -66,6 +67,7 @@ def write(settings: GatewaySettings, directory: Path) -> Path:
         The configuration, `directory / "envoy.yaml"`.
     """
     write_file(directory / "descriptors.binpb", descriptor_set().SerializeToString(deterministic=True))
+    write_file(directory / OPENAPI, (folder() / OPENAPI).read_bytes())
     if settings.tls_port is not None and settings.sds is not None:
         write_sds(settings.sds, settings.sds / "tls.crt", settings.sds / "tls.key")
     return write_file(directory / "envoy.yaml", dump(render(settings)))

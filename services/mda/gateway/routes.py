@@ -30,7 +30,8 @@ def route_table(settings: GatewaySettings, sse_transcoder: dict[str, Any]) -> di
     """
     grpc = [_route(method) for method in [*methods(), *_common_methods(settings)]]
     origins = [{"exact": origin} for origin in settings.cors_origins]
-    return load("routes/table", origins=origins, routes=[*_rest_first(sse_transcoder), *grpc, _rest_last()])
+    openapi = load("routes/openapi", file=str(settings.openapi))
+    return load("routes/table", origins=origins, routes=[openapi, *_rest_first(sse_transcoder), *grpc, _rest_last()])
 
 
 def policies(settings: GatewaySettings) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+OPENAPI: Final = "openapi.json"
+"""The document that describes the REST interface, beside the descriptors."""
+
 _LONGEST_SOCKET_PATH: Final = 107  # what Linux takes
 
 
@@ -95,7 +98,8 @@ class GatewaySettings:
     archive, auth, ingestion, query
         The services.
     descriptors
-        Where the FileDescriptorSet of the services lies when Envoy starts.
+        Where the FileDescriptorSet of the services lies when Envoy starts, and `openapi.json`
+        beside it.
     sds
         The directory of the TLS certificate (`tls.crt`, `tls.key`, `sds.yaml`).
     access_log
@@ -130,6 +134,11 @@ class GatewaySettings:
     otlp: Upstream | None = None
     limits: Limits = field(default_factory=Limits)
     reflection: bool = True
+
+    @property
+    def openapi(self) -> Path:
+        """Where `openapi.json` lies when Envoy starts."""
+        return self.descriptors.with_name(OPENAPI)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

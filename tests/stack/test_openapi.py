@@ -1,0 +1,65 @@
+"""The REST interface as its document says: whatever fits the document is answered, and as it says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from mda.gateway.parts import folder
+from tests.stack.conftest import Stack
+
+DOCUMENT = folder() / "openapi.json"
+SCHEMA = schemathesis.openapi.from_path(str(DOCUMENT))
+OPERATIONS = {
+    operation.label: operation for found in SCHEMA.get_all_operations() if (operation := found.ok()) is not None
+}
+STREAMS = {label for label in OPERATIONS if label.endswith((":stream", ":scan"))}
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+EXAMPLES = 15
+
+
+@pytest.fixture(scope="module")
+def tokens(stack: Stack) -> Callable[[str], str]:
+    """Give a token for a scope."""
+
+    @functools.cache
+    def get(key: str) -> str:
+        key_id, _, secret = stack.secrets[key].partition(".")
+        form = {"grant_type": "client_credentials", "client_id": key_id, "client_secret": secret}
+        return httpx.post(f"{stack.url}/oauth2/token", data=form).json()["access_token"]
+
+    return lambda scope: get("admin_api_key" if scope == "clients:admin" else "api_key")
+
+
+@pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - STREAMS))
+def test_what_fits_the_document_is_answered_as_it_says(stack: Stack, tokens: Callable[[str], str], label: str) -> None:
+    operation = OPERATIONS[label]
+    security = operation.definition.raw["security"]
+    headers = {"authorization": f"Bearer {tokens(security[0]['oauth2'][0])}"} if security else {}
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def answered(case: Any) -> None:
+        response = case.call(base_url=stack.url, headers=headers, timeout=20)
+        case.validate_response(response, checks=CHECKS)
+
+    answered()
