@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -14,10 +15,12 @@ from marketdata.columns import MAX_ROWS, Batch
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest
 from mda.ingestion import appender as appender_module
 from mda.ingestion.commit import Numbered
-from mda.ingestion.datasets import Dataset
+from mda.ingestion.datasets import Dataset, Datasets
 from mda.ingestion.publication import Outcome, Publication
 from mda.ingestion.reading import read_batches
+from mda.ingestion.settings import IngestionSettings
 from mda.market.errors import MarketDataError, draining
+from mda.tape import log as log_module
 from mda.tape.payload import decode_payload
 from tests.ingestion.feeding import make_dataset
 from tests.tape.helpers import eventually, new_name, quotes, rows_on_tape, running, trades
@@ -96,6 +99,27 @@ async def test_a_resend_is_acknowledged_and_not_written(dataset: Dataset, client
     outcomes = await publish(publication, *((number, trades(number)) for number in range(1, 5)))
     assert outcomes == [Outcome(1, 0, duplicate=True), Outcome(2, 0, duplicate=True), Outcome(3, 4), Outcome(4, 4)]
     assert await rows_on_tape(client, dataset.tape.dataset) == [1, 2, 3, 4]
+
+
+async def test_a_resend_after_an_hour_is_acknowledged_by_another_instance(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no window: what NATS knows of ids is over, and the instance that wrote is gone."""
+    monkeypatch.setattr(log_module, "_DUPLICATES_S", 0.1)
+    name = new_name()
+    dataset = await make_dataset(client, name, "A")
+    config = (await client.jetstream().stream_info(dataset.tape._log.stream)).config
+    assert config.duplicate_window == pytest.approx(0.1)
+    await publish(await opened(dataset), (1, trades(1)), (2, trades(2)))
+    await asyncio.sleep(0.5)
+    later = Datasets(client, IngestionSettings(), lambda: time.time_ns() + 3_600_000_000_000)
+    again = await opened(await later.get(name))
+    assert await publish(again, (1, trades(1)), (2, trades(2)), (3, trades(3))) == [
+        Outcome(1, 0, duplicate=True),
+        Outcome(2, 0, duplicate=True),
+        Outcome(3, 4),
+    ]
+    assert await rows_on_tape(client, name) == [1, 2, 3]
 
 
 async def test_a_resend_of_nothing_new_is_acknowledged_while_the_stream_is_open(dataset: Dataset) -> None:
