@@ -8,11 +8,11 @@ from pathlib import Path
 
 import uvloop
 
-from bench import codec, fanout, latency, publish, replay, slow, validation
+from bench import codec, fanout, lake, latency, publish, replay, slow, validation
 from bench.report import Report
 from bench.stack import put_instruments, running_stack
 
-_NAMES = ("codec", "validation", "publish", "latency", "replay", "slow", "fanout")
+_NAMES = ("codec", "validation", "lake", "publish", "latency", "replay", "slow", "fanout")
 
 
 def main() -> None:
@@ -20,6 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)}; all where none is named")
     parser.add_argument("--output", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
+    parser.add_argument("--lake-rows", type=int, default=10_000_000, help="how many rows the lake has")
+    parser.add_argument("--arcticdb", metavar="PYTHON", help="the Python of an environment with ArcticDB and DuckDB")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(_NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
@@ -29,7 +31,9 @@ def main() -> None:
         codec.run(report)
     if "validation" in names:
         validation.run(report)
-    if set(names) - {"codec", "validation"}:
+    if "lake" in names:
+        lake.run(report, arguments.lake_rows, arguments.arcticdb)
+    if set(names) - {"codec", "validation", "lake"}:
         _with_stack(names, report)
     report.print()
     report.write(arguments.output)
