@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mda.gateway.parts import folder
-from tests.stack.conftest import Stack
+from tests.stack.conftest import Stack, start
 
 DOCUMENT = folder() / "openapi.json"
 SCHEMA = schemathesis.openapi.from_path(str(DOCUMENT))
@@ -31,6 +31,16 @@ _SAYS = {"parameters", "requestBody"}
 NOTHING_TO_SAY = {label for label, operation in OPERATIONS.items() if not operation.definition.raw.keys() & _SAYS}
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 15
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Give a stack of this module's own: it gets clients, datasets and logs that nobody else wants."""
+    running = start(tmp_path_factory.mktemp("openapi"))
+    try:
+        yield running
+    finally:
+        running.mda("down")
 
 
 @pytest.fixture(scope="module")
