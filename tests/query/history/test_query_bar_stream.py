@@ -237,6 +237,20 @@ async def test_late_rows_change_bars_of_any_age(feed: Feed, hub: Hub) -> None:
     assert bars[-1].last_sequence == 4
 
 
+async def test_many_late_bars_are_told_in_parts(feed: Feed, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bar_stream, "_MOST_BARS", 7)
+    monkeypatch.setattr(bar_stream, "_MOST_LATE", 20)
+    start_ns = time.time_ns() - 3600 * SECOND
+    async with streaming(hub) as told:
+        for number in range(10):
+            first_ns = start_ns + number * 40 * SECOND
+            await feed.write(trades_at(*(first_ns + place * SECOND for place in range(9)), ids=1 + number % 3))
+        await told_all(told, hub, start_ns - SECOND)
+    assert len(told.newest) == 90
+    assert max(len(message.bars) for message in told.messages) <= 7
+    assert await hub.place(told.cursor, "cursor") == 10
+
+
 async def test_cancelled_and_corrected_trades_change_bars(feed: Feed, hub: Hub) -> None:
     start_ns = time.time_ns()
     first, second = trades_at(start_ns, start_ns + 1), trades_at(start_ns, ids=2)

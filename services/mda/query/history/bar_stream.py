@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from marketdata.v1.bar_pb2 import Bar
 from marketdata.v1.gap_pb2 import Gap
 from mda.lake.layout import Placed
 from mda.market.bar_sums import BarSums
-from mda.market.bars import Fill, Grid, finish
+from mda.market.bars import Bars, Fill, Gaps, Grid, finish
 from mda.market.corrections import corrections_of
 from mda.market.errors import MarketDataError
 from mda.market.rows import timestamp
@@ -27,7 +27,7 @@ from mda.query.backlog import Backlog
 from mda.query.history.bar_rows import rows_of_bars
 from mda.query.history.bars import BarQuery, Stretch, make_bars, sums_of, ticks_of_quotes, ticks_of_trades
 from mda.query.history.open_bars import Calendar, Key, OpenBars, keys_of
-from mda.query.history.source import Ids, open_source, standing
+from mda.query.history.source import Ids, Source, open_source, standing
 from mda.query.history.workers import Workers
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
@@ -144,8 +144,8 @@ class BarStream:
         Exception
             That of `close`.
         MarketDataError
-            CURSOR_OUT_OF_RANGE if the tape loses the reader's place, or more intervals have
-            ended since the cursor than can be told; ARCHIVE_UNAVAILABLE; OVERLOADED.
+            CURSOR_OUT_OF_RANGE if the tape loses the reader's place; RANGE_TOO_LARGE if more
+            intervals have ended since the cursor than are told; ARCHIVE_UNAVAILABLE; OVERLOADED.
         """
         self.hub.add(self)
         try:
@@ -252,21 +252,14 @@ class BarStream:
         place, keys = self.position, self._open.take(now_ns)
         known = self._known(keys)
         bars = self._finish(known, now_ns) if len(known) else []
-        late = sorted(keys - set(keys_of(known)), key=lambda key: key[1])
-        while late:
-            part = {key for key in late[:_MOST_BARS] if key[1] <= self._last_of(late[0][1])}
-            bars += await self._late(part, now_ns)
-            late = [key for key in late if key not in part]
+        late = keys - set(keys_of(known))
+        bars += await self._late(late, now_ns) if late else []
         for first in range(0, len(bars), _MOST_BARS):
             if first + _MOST_BARS >= len(bars):
                 self._place = place
             await self._write(write, StreamBarsResponse(bars=bars[first : first + _MOST_BARS]))
         if self.position >= self.hub.head:
             self._open.forget_before(self._wanted.calendar.start_before(now_ns, 1))
-
-    def _last_of(self, start_ns: int) -> int:
-        """Return up to where bars are read together with one that begins at a time."""
-        return start_ns + (_LATE_PERIODS - 1) * self._wanted.calendar.interval.ns
 
     def _known(self, keys: set[Key]) -> BarSums:
         sums = self._open.sums
@@ -281,19 +274,25 @@ class BarStream:
 
     async def _late(self, keys: set[Key], now_ns: int) -> list[Bar]:
         """Read bars of the past; those that have no rows any more are told, too."""
+        bars: list[Bar] = []
+        gaps = self.hub.gaps.times()
+        async with self._workers.turn():
+            source = await open_source(self.hub, [self._wanted.kind])
+            for part in _near(keys, (_LATE_PERIODS - 1) * self._wanted.calendar.interval.ns):
+                made = await self._workers.run(self.hub.dataset, partial(self._make, source, part, now_ns, gaps))
+                found = zip(made.instrument_id.tolist(), made.start.tolist(), strict=True)
+                rows = rows_of_bars(made, self.hub.directory)
+                bars += [row for key, row in zip(found, rows, strict=True) if key in part]
+        return bars
+
+    def _make(self, source: Source, keys: set[Key], now_ns: int, gaps: Gaps) -> Bars:
         ids = np.unique(np.array([key[0] for key in keys], dtype=np.uint32))
         starts = np.array([key[1] for key in keys], dtype=np.int64)
         first_ns, end_ns = int(starts.min()), int(self._open.ends_of(starts).max())
-        calendar, gaps = self._wanted.calendar, self.hub.gaps.times()
-        query = BarQuery(ids, first_ns, end_ns, calendar.interval, calendar.session, self._wanted.of_quotes, Fill.NULL)
+        calendar, of_quotes = self._wanted.calendar, self._wanted.of_quotes
+        query = BarQuery(ids, first_ns, end_ns, calendar.interval, calendar.session, of_quotes, Fill.NULL)
         stretch = Stretch(ids, query.periods.between(first_ns, end_ns))
-        async with self._workers.turn():
-            source = await open_source(self.hub, [self._wanted.kind])
-            work = partial(make_bars, source, query, stretch, now_ns, gaps)
-            bars = await self._workers.run(self.hub.dataset, work)
-        found = zip(bars.instrument_id.tolist(), bars.start.tolist(), strict=True)
-        rows = rows_of_bars(bars, self.hub.directory)
-        return [row for key, row in zip(found, rows, strict=True) if key in keys]
+        return make_bars(source, query, stretch, now_ns, gaps)
 
     async def _write(self, write: Callable[[bytes], Awaitable[None]], message: StreamBarsResponse) -> None:
         message.cursor = self.hub.cursor(self._place)
@@ -320,6 +319,21 @@ class BarStream:
             tape_sequence=self.hub.head,
             lag_entries=max(self.hub.head - self.position, 0),
         )
+
+
+def _near(keys: set[Key], width_ns: int) -> Iterator[set[Key]]:
+    """Yield the bars in parts, each of few intervals and few bars."""
+    part: set[Key] = set()
+    first_ns = 0
+    for key in sorted(keys, key=lambda key: key[1]):
+        if part and (len(part) == _MOST_BARS or key[1] > first_ns + width_ns):
+            yield part
+            part = set()
+        if not part:
+            first_ns = key[1]
+        part.add(key)
+    if part:
+        yield part
 
 
 def _missed_too_much(dataset: str) -> MarketDataError:
