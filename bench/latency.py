@@ -43,8 +43,8 @@ async def run(running: Running, report: Report) -> None:
     for rate in _RATES:
         group = f"send → receipt, 10-row batches at {rate:,}/s"
         alone = await _jetstream(running, rate) if rate in _ALONE_RATES else None
-        direct = await _measure(running, rate, gateway=False)
-        through = await _measure(running, rate, gateway=True)
+        direct = await measure(running, rate, gateway=False)
+        through = await measure(running, rate, gateway=True)
         for name, percentile in _PERCENTILES.items():
             if alone is not None:
                 report.add(group, f"{name}, JetStream alone", float(np.percentile(alone, percentile)), "ms")
@@ -75,7 +75,8 @@ async def _chain(running: Running, rate: int) -> list[float]:
     return delays
 
 
-async def _measure(running: Running, rate: int, *, gateway: bool) -> list[float]:
+async def measure(running: Running, rate: int, *, gateway: bool) -> list[float]:
+    """Return how late each of the batches of some seconds was, in milliseconds."""
     delays: list[float] = []
     ready = asyncio.Event()
 

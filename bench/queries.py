@@ -1,0 +1,77 @@
+"""What 50 who ask for the past at the same time cost those who read live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import numpy as np
+
+from bench.latency import measure
+from bench.report import Report
+from bench.stack import DATASET, INSTRUMENTS, Running, quotes
+from marketdata.client import Client
+from marketdata.columns import NANOS, Batch
+from marketdata.errors import ApiError
+from marketdata.v1.bar_pb2 import BarSource
+
+_ROWS: Final = 2_000_000
+_BATCH: Final = 10_000
+_HOUR_NS: Final = 3_600 * NANOS
+_ASKING: Final = 50
+_PER_S: Final = 100
+
+
+async def run(running: Running, report: Report) -> None:
+    """Measure the delays of live rows before and while others ask for rows and bars of an hour."""
+    start_ns = time.time_ns() - 2 * _HOUR_NS
+    async with running.client() as client:
+        await _publish(client, start_ns)
+        before = await measure(running, _PER_S, gateway=True)
+        taken: list[float] = []
+        refused: list[str] = []
+        asking = [asyncio.create_task(_ask(client, number, start_ns, taken, refused)) for number in range(_ASKING)]
+        await asyncio.sleep(1)
+        during = await measure(running, _PER_S, gateway=True)
+        for task in asking:
+            task.cancel()
+    group = f"{_ASKING} ask for the past of {_ROWS:,} rows, {_PER_S} batches/s live"
+    for name, percentile in (("p50", 50), ("p99", 99)):
+        usual = float(np.percentile(before, percentile))
+        report.add(group, f"{name} of live rows, before", usual, "ms")
+        report.add(group, f"{name} of live rows, meanwhile", float(np.percentile(during, percentile)), "ms", usual)
+    report.add(group, "answers", len(taken), "")
+    report.add(group, "refused as too many", len(refused), "")
+    report.add(group, "p50 of an answer", float(np.percentile(taken, 50)), "ms")
+
+
+async def _publish(client: Client, start_ns: int) -> None:
+    async with client.publisher(DATASET, "past") as publisher:
+        for first in range(0, _ROWS, _BATCH):
+            times = start_ns + (first + np.arange(_BATCH)) * (_HOUR_NS // _ROWS)
+            batch = quotes(_BATCH, first)
+            await publisher.publish(Batch(batch.kind, batch.rows, {**batch.columns, "ts_event": times}))
+        await publisher.flush()
+
+
+async def _ask(client: Client, number: int, start_ns: int, taken: list[float], refused: list[str]) -> None:
+    symbols = [f"B{number % INSTRUMENTS}"]
+    while True:
+        began = time.perf_counter()
+        try:
+            if number % 2:
+                await client.quotes(DATASET, symbols, start_ns=start_ns + number * NANOS, limit=1_000)
+            else:
+                await client.bars(
+                    DATASET,
+                    symbols,
+                    start_ns=start_ns,
+                    end_ns=start_ns + _HOUR_NS,
+                    source=BarSource.BAR_SOURCE_QUOTE_MIDS,
+                )
+        except ApiError as error:
+            refused.append(error.reason)
+            await asyncio.sleep(0.2)
+        else:
+            taken.append((time.perf_counter() - began) * 1e3)
