@@ -311,7 +311,8 @@ async def test_days_of_a_session(feed: Feed, hub: Hub) -> None:
     session = Session(zone, time_of_day(17), time_of_day(16), frozenset({1, 2, 3, 4, 5}))
     now_ns = time.time_ns()
     async with streaming(hub, interval=Duration(seconds=86_400), session=message) as told:
-        times = [now_ns - day * DAY for day in range(3, 20)]
+        # Noon there, give or take: whatever time it is now, the market was open then.
+        times = [(now_ns // DAY - day) * DAY + 18 * 3600 * SECOND for day in range(3, 20)]
         await feed.write(trades_at(*times))
         whole = await listed(hub, times[-1] - DAY, seconds=86_400, session=session)
         over = {key: bar for key, bar in whole.items() if bar.end_time.ToNanoseconds() < now_ns}
