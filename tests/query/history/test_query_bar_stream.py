@@ -194,12 +194,12 @@ async def test_bars_are_told_once_they_are_over(feed: Feed, hub: Hub) -> None:
 
 
 async def test_rows_from_before_the_stream_count(feed: Feed, hub: Hub) -> None:
-    await asyncio.sleep(1 - time.time() % 1)  # so that a bar has just begun
+    await asyncio.sleep(4 - time.time() % 4)  # a bar has just begun, and goes on for long enough
     start_ns = time.time_ns()
     await feed.write(now_for_any())
-    async with streaming(hub) as told:
+    async with streaming(hub, interval=Duration(seconds=4)) as told:
         await feed.write(trades_at(time.time_ns()))
-        await told_all(told, hub, start_ns - SECOND)
+        await told_all(told, hub, start_ns - 4 * SECOND, seconds=4)
         counts = {bar.symbol: bar.count for bar in told.newest.values() if bar.start_time.ToNanoseconds() <= start_ns}
     assert counts == {"A": 2, "B": 1, "C": 1}
 
