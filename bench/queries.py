@@ -11,6 +11,8 @@ import numpy as np
 from bench.latency import measure
 from bench.report import Report
 from bench.stack import DATASET, INSTRUMENTS, Running, quotes
+from marketdata.archive.v1.archive_service_pb2 import CompactRequest, GetStatusRequest, GetStatusResponse
+from marketdata.archive.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from marketdata.client import Client
 from marketdata.columns import NANOS, Batch
 from marketdata.errors import ApiError
@@ -28,6 +30,7 @@ async def run(running: Running, report: Report) -> None:
     start_ns = time.time_ns() - 2 * _HOUR_NS
     async with running.client() as client:
         await _publish(client, start_ns)
+        await _archived(running)
         before = await measure(running, _PER_S, gateway=True)
         taken: list[float] = []
         refused: list[str] = []
@@ -53,6 +56,19 @@ async def _publish(client: Client, start_ns: int) -> None:
             batch = quotes(_BATCH, first)
             await publisher.publish(Batch(batch.kind, batch.rows, {**batch.columns, "ts_event": times}))
         await publisher.flush()
+
+
+async def _archived(running: Running) -> None:
+    """Wait until the lake has the rows, and have its files written together, as they are after a minute."""
+    async with running.channel("archive", gateway=True) as (channel, tokens):
+        stub = ArchiveServiceStub(channel)
+        metadata = (("authorization", f"Bearer {await tokens.token()}"),)
+        await asyncio.sleep(3)  # the archive looks for new datasets every other second
+        status = GetStatusResponse(tape_sequence=1)
+        while status.archived_sequence < status.tape_sequence:
+            await asyncio.sleep(0.5)
+            status = await stub.GetStatus(GetStatusRequest(dataset=DATASET), metadata=metadata)
+        await stub.Compact(CompactRequest(dataset=DATASET), metadata=metadata)
 
 
 async def _ask(client: Client, number: int, start_ns: int, taken: list[float], refused: list[str]) -> None:
