@@ -21,7 +21,6 @@ from marketdata.query.v1.query_service_pb2 import Session as SessionMessage
 from marketdata.query.v1.query_service_pb2 import StreamBarsRequest, StreamBarsResponse
 from marketdata.v1.bar_pb2 import Bar, BarSource
 from marketdata.v1.batch_pb2 import TradeAction
-from marketdata.v1.gap_pb2 import Gap
 from mda.market.bars import Fill
 from mda.market.errors import MarketDataError, draining
 from mda.market.intervals import Interval
@@ -35,6 +34,7 @@ from mda.query.history.open_bars import Calendar, OpenBars
 from mda.query.history.source import open_source
 from mda.query.history.workers import Workers
 from mda.query.hub import Hub
+from mda.tape.tape import Retention
 from tests.query.feeding import Feed, make_feed, opened
 from tests.query.history.test_query_history import world_of
 from tests.tape.helpers import eventually, running
@@ -292,17 +292,16 @@ async def test_bars_that_were_told_early_are_told_when_they_are_over(feed: Feed,
     assert states.count(Bar.STATE_PARTIAL) > states.count(Bar.STATE_FINAL) > 0
 
 
-async def test_what_the_tape_has_lost_is_in_no_bar(feed: Feed, hub: Hub) -> None:
-    told = Told()
-    stream = await stream_of(hub, told)
+async def test_what_the_tape_has_lost_is_in_no_bar(client: Client, feed: Feed, hub: Hub) -> None:
     start_ns = time.time_ns()
     await feed.write(now_for_any())
-    async with running(stream.send(told.write)):
+    async with streaming(hub) as told:
         await told_all(told, hub, start_ns - SECOND)
-        stream.go_back(0, Gap())  # as if it had: all is looked at again
-        await feed.write(now_for_any())
-        await told_all(told, hub, start_ns - SECOND)
-    assert await hub.place(told.cursor, "cursor") == 2
+        await client.jetstream().delete_stream(feed.tape._log.stream)
+        await feed.tape.create(Retention(1 << 24, 1))
+        await eventually(lambda: all(not bar.count for bar in told.newest.values()))
+    assert {bar.empty for bar in told.newest.values()} <= {Bar.EMPTY_NO_ROWS, Bar.EMPTY_GAP}
+    assert len(told.newest) == 3
 
 
 async def test_days_of_a_session(feed: Feed, hub: Hub) -> None:

@@ -128,6 +128,7 @@ class BarStream:
         self.position = min(self.position, position)
         self._place = min(self._place, self.position)
         self._backlog.drop()
+        self._open.change(self._open.sums)  # bars that were told had rows that are lost
         self._stale = True
         self._woken.set()
 

@@ -108,7 +108,7 @@ class HistoryMethods:
         ids = await find_ids(hub, request.symbols)
         times = _times(request.start, request.end if request.HasField("end") else None)
         listing = Listing(
-            Wanted(Kind.TRADE, None if ids is None else np.unique(np.array(ids, dtype=np.uint32)), times),
+            Wanted(Kind.TRADE, _sorted_ids(ids), times),
             request.page_size or _PAGE,
             after=decode_place(request.page_token),
             standing=request.view == TradeView.TRADE_VIEW_CORRECTED,
@@ -146,7 +146,7 @@ class HistoryMethods:
         ids = await find_ids(hub, request.symbols)
         wanted = LiveBars(
             Calendar(_interval(request.interval), _session(request.session)),
-            None if ids is None else np.unique(np.array(ids, dtype=np.uint32)),
+            _sorted_ids(ids),
             request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
             request.updates.ToNanoseconds(),
         )
@@ -215,7 +215,7 @@ class HistoryMethods:
         ids = await find_ids(hub, request.symbols)
         times = _times(request.start, request.end if request.HasField("end") else None)
         listing = Listing(
-            Wanted(form.kind, None if ids is None else np.unique(np.array(ids, dtype=np.uint32)), times),
+            Wanted(form.kind, _sorted_ids(ids), times),
             request.page_size or _PAGE,
             newest_first=request.newest_first,
             after=decode_place(request.page_token),
@@ -267,10 +267,14 @@ def _times(start: Timestamp, end: Timestamp | None) -> tuple[int, int]:
     return first, last
 
 
+def _sorted_ids(ids: Sequence[int] | None) -> Ids | None:
+    return None if ids is None else np.unique(np.array(ids, dtype=np.uint32))
+
+
 async def _all_ids(hub: Hub, symbols: Sequence[str]) -> Ids:
     """Return the ids of symbols, or of all, ascending."""
-    ids = await find_ids(hub, symbols)
-    return np.arange(1, len(hub.directory) + 1, dtype=np.uint32) if ids is None else np.unique(np.array(ids, np.uint32))
+    ids = _sorted_ids(await find_ids(hub, symbols))
+    return np.arange(1, len(hub.directory) + 1, dtype=np.uint32) if ids is None else ids
 
 
 def _bar_query(request: ListBarsRequest, ids: Ids) -> BarQuery:
