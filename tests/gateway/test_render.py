@@ -74,6 +74,7 @@ def test_same_settings_same_bytes(settings: GatewaySettings) -> None:
         {"access_log": None},
         {"otlp": Upstream("collector.example", 4317)},
         {"query": Upstream("query.example", 9103)},
+        {"history": None},
         {"reflection": False},
         {"cors_origins": ()},
         {"cors_origins": ("*",)},
@@ -118,7 +119,20 @@ def test_every_method_is_public_or_scoped_or_refused(settings: GatewaySettings) 
         assert "envoy.filters.http.rbac" not in filters
         assert ("envoy.filters.http.jwt_authn" in filters) == method.public
         assert route["match"] == {"path": method.path}
-        assert route["route"]["cluster"] == method.cluster
+        assert route["route"]["cluster"] == ("history" if method.past else method.cluster)
+
+
+def test_methods_of_the_past_have_instances_of_their_own_where_told(settings: GatewaySettings) -> None:
+    past = {method.name for method in methods() if method.past}
+    assert "ListBars" in past
+    assert past.isdisjoint({"Subscribe", "StreamQuotes", "StreamBars", "GetLatestQuotes"})
+    together = routes(render(replace(settings, history=None)))
+    assert {route["route"]["cluster"] for route in together.values() if "cluster" in route.get("route", {})} == {
+        "archive",
+        "auth",
+        "ingestion",
+        "query",
+    }
 
 
 def test_only_routes_without_a_cluster_skip_the_scopes(settings: GatewaySettings) -> None:

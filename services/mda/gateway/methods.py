@@ -48,6 +48,8 @@ class Method:
         The scope that opens it; empty where there is none.
     public
         Whether it is open to callers without a token.
+    past
+        Whether it reads the past, and may take long.
     """
 
     service: str
@@ -57,6 +59,7 @@ class Method:
     idempotent: bool
     scope: str
     public: bool
+    past: bool = False
 
     @property
     def path(self) -> str:
@@ -90,6 +93,7 @@ def _method(cluster: str, method: MethodDescriptor) -> Method:
         idempotent=bool(options.Extensions[_HTTP].get),
         scope=access.scope,
         public=access.public,
+        past=access.past,
     )
 
 

@@ -97,6 +97,8 @@ class GatewaySettings:
         A unix socket that Envoy makes for itself, to fetch the signing keys.
     archive, auth, ingestion, query
         The services.
+    history
+        Instances of query for methods of the past alone; None where query itself serves them.
     descriptors
         Where the FileDescriptorSet of the services lies when Envoy starts, and `openapi.json`
         beside it.
@@ -125,6 +127,7 @@ class GatewaySettings:
     auth: Upstream
     ingestion: Upstream
     query: Upstream
+    history: Upstream | None = None
     descriptors: Path
     sds: Path | None = None
     access_log: Path | None = None
