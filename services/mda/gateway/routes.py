@@ -43,6 +43,8 @@ def policies(settings: GatewaySettings) -> dict[str, Any]:
     for method in [*methods(), *_common_methods(settings)]:
         if method.public:
             table.setdefault("public", []).append(method.path)
+        elif method.any_client:
+            table.setdefault("any client", []).append(method.path)
         elif method.scope:
             table.setdefault(f"scope {method.scope}", []).append(method.path)
     return {name: _policy(name, paths) for name, paths in sorted(table.items())}
@@ -94,13 +96,15 @@ def _policy(name: str, paths: list[str]) -> dict[str, Any]:
     permissions = [{"url_path": {"path": {"exact": path}}} for path in paths]
     if name == "public":
         return {"permissions": permissions, "principals": [{"any": True}]}
+    # A token that names no client would be counted by no rate limit.
+    client = {"header": {"name": "x-mda-client", "present_match": True}}
+    if name == "any client":
+        return {"permissions": permissions, "principals": [client]}
     scope = name.removeprefix("scope ")
     matcher = {
         "filter": "envoy.filters.http.jwt_authn",
         "path": [{"key": "payload"}, {"key": "scope"}],
         "value": {"list_match": {"one_of": {"string_match": {"exact": scope}}}},
     }
-    # A token that names no client would be counted by no rate limit.
-    client = {"header": {"name": "x-mda-client", "present_match": True}}
     holder = {"and_ids": {"ids": [{"sourced_metadata": {"metadata_matcher": matcher}}, client]}}
     return {"permissions": permissions, "principals": [holder]}
