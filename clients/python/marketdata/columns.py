@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike, NDArray
 
+from marketdata.tables import Prices, Table
 from marketdata.v1 import batch_pb2
+
+if TYPE_CHECKING:
+    import pyarrow
 
 ABSENT: Final = np.iinfo(np.int64).max
 """The value that means "not there" in int64 columns."""
@@ -110,7 +114,7 @@ _KINDS: Final = {field: kind for kind, field in FIELDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Table):
     """Rows of one kind, in columns.
 
     Attributes
@@ -143,6 +147,12 @@ class Batch:
             if column.name == name:
                 return np.broadcast_to(column.dtype.type(column.absent), (self.rows,))
         raise KeyError(f"{self.kind.name.lower()} batches have no column {name!r}")
+
+    def to_arrow(self, *, prices: Prices = "float", symbols: Mapping[int, str] | None = None) -> pyarrow.Table:
+        """Return the rows as an Arrow table."""
+        from marketdata import frames  # it needs this module, and is needed by few
+
+        return frames.to_arrow([self], prices=prices, symbols=symbols)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of all the kind's columns."""
