@@ -3,6 +3,14 @@
 Conventions (those of `marketdata/v1/batch.proto`): times are int64 nanoseconds since
 the epoch, UTC; prices and sizes are int64 in units of 1e-9; `ABSENT` stands for "not
 there".
+
+>>> batch = make_batch(Kind.QUOTE, {"instrument_id": [1, 2], "ts_event": [5, 6], "bid_price": [7 * NANOS, ABSENT]})
+>>> batch["bid_price"] / NANOS
+array([7.00000000e+00, 9.22337204e+09])
+>>> batch["bid_price"] == ABSENT
+array([False,  True])
+>>> batch["ask_price"].tolist() == [ABSENT, ABSENT]  # a column that was left out
+True
 """
 
 from __future__ import annotations
