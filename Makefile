@@ -33,7 +33,7 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 	touch $@
 
 .PHONY: test
-test: lint ## Run the linters, then all tests, and check the coverage
+test: lint docs ## Run the linters, build the docs, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile --ignore tests/kill $(PYTEST_ARGS)
 	$(BIN)/coverage run -m pytest tests/kill $(PYTEST_ARGS) # by themselves: they measure how long things take
@@ -78,6 +78,10 @@ lock: setup ## Choose the newest versions of all dependencies that fit, and writ
 .PHONY: clean
 clean: ## Remove what was made here; the data folder .mda stays
 	rm -rf .venv build dist htmlcov .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: docs
+docs: setup ## Build the docs site in build/docs/site; links are checked
+	$(BIN)/python tools/docs.py
 
 ##@ Help
 

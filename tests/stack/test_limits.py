@@ -88,7 +88,8 @@ def streaming(rest: httpx.Client, path: str, sent: dict[str, str]) -> Generator[
 
 
 def usage(stack: Stack, key: str) -> dict[str, Any]:
-    return json.loads(stack.mda("usage", "-o", "json", **environment(key)).stdout)
+    (found,) = json.loads(stack.mda("usage", "-o", "json", **environment(key)).stdout)
+    return found
 
 
 def environment(key: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
+from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, when
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
+from mda.cli.printing import print_records
 
 app = typer.Typer(help="Clients: who may have tokens, for what.", no_args_is_help=True)
 
@@ -153,4 +154,5 @@ def _print(clients: Sequence[pb.Client], output: Output) -> None:
         )
         for client in clients
     ]
-    print_table(("id", "name", "tier", "scopes", "datasets", "disabled"), rows)
+    columns = ("id", "name", "tier", "scopes", "datasets", "disabled")
+    print_records(columns, rows, [as_json(client) for client in clients], output)

@@ -48,14 +48,14 @@ def ingest(
     files: Annotated[list[Path], typer.Argument(help="DBN files: definitions, mbp-1, trades.", exists=True)],
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Put the records of files on the tape, each once: a file that is there already adds nothing.
 
     Example: mda ingest es.definition.dbn.zst es.mbp-1.dbn.zst es.trades.dbn.zst
     """
     opened = [open_dbn(path) for path in files]
-    address, key = connection(data, url, api_key)
+    address, key = connection(data, url, key_file)
     asyncio.run(_ingest(opened, address, key))
 
 

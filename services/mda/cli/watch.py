@@ -49,13 +49,13 @@ def watch(
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show quotes and trades as they come. Ctrl-C stops.
 
     Example: mda watch ALFA ECHO/USD
     """
-    address, key = connection(data, url, api_key)
+    address, key = connection(data, url, key_file)
     asyncio.run(_watch(symbols or None, dataset, seconds, address, key))
 
 
