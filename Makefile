@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests that run by themselves: they measure how long things take, or take all there is.
+ALONE := tests/kill tests/abuse/test_floods.py
 MDA_ARGS ?=
 PYTEST_ARGS ?=
 GO := 1.27.3
@@ -35,8 +37,8 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 .PHONY: test
 test: lint docs ## Run the linters, build the docs, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile --ignore tests/kill $(PYTEST_ARGS)
-	$(BIN)/coverage run -m pytest tests/kill $(PYTEST_ARGS) # by themselves: they measure how long things take
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE)) $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest $(ALONE) $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
