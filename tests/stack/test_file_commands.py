@@ -61,7 +61,9 @@ def test_standard_input_and_a_mapping(stack: Stack, connected: Client, tmp_path:
     mapping = tmp_path / "m.yaml"
     stack.mda("ingest", str(path), "--symbol", "C2", "--save-mapping", str(mapping))
     assert "only_symbol: C2" in mapping.read_text()
-    mapping.write_text(mapping.read_text().replace("bid_price: bid", "bid_price: ask").replace("  ask_price: ask\n", ""))
+    mapping.write_text(
+        mapping.read_text().replace("bid_price: bid", "bid_price: ask").replace("  ask_price: ask\n", "")
+    )
     args = ("ingest", "-", "--format", "csv", "--dataset", DATASET, "--mapping", str(mapping))
     assert "3 added" in stack.mda(*args, input=path.read_text()).stdout
     assert [bid for bid, _ in _quotes(connected, "C2")] == ["1.75", "2.75", "3.75"]
