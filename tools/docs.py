@@ -23,7 +23,11 @@ from reference import errors_page, page_of, pages
 import marketdata
 
 BUILD = ROOT / "build" / "docs"
-COPIED = {"gateway/README.md": "gateway.md", "clients/python/README.md": "client.md"}
+COPIED = {
+    "gateway/README.md": "gateway.md",
+    "clients/python/README.md": "client.md",
+    "examples/README.md": "examples.md",
+}
 """Pages that lie elsewhere."""
 MADE = {"protos/marketdata/v1/error_reason.proto": "reference/errors.md"}
 """Pages that are made of a file, where it is not the one of every proto file."""

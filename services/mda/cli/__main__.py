@@ -20,6 +20,7 @@ from mda.cli import (
     keys,
     quarantine,
     query,
+    replay,
     up,
     usage,
     watch,
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, connect, ingest, watch, export, gaps, usage, conformance, doctor):
+for module in (up, connect, ingest, watch, export, replay, gaps, usage, conformance, doctor):
     app.registered_commands += module.app.registered_commands
 GROUPS = (("query", query), ("quarantine", quarantine), ("clients", clients), ("keys", keys), ("audit", audit))
 for name, group in GROUPS:
