@@ -14,6 +14,8 @@ jetstream {
   store_dir: /data
   # It would acknowledge first, and sync within two minutes.
   sync_interval: always
+  # Each tape has its size set aside; one that does not fit is refused.
+  max_file_store: {{ .Values.nats.storage.size }}
 }
 lame_duck_grace_period: 2s
 lame_duck_duration: 30s

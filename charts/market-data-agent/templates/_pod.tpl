@@ -23,12 +23,12 @@ capabilities: {drop: [ALL]}
 {{- if $value }}{{ toYaml $value }}{{ end -}}
 {{- end -}}
 
-{{/* Labels and annotations of a pod. Takes (dict root component values annotations). */}}
+{{/* Labels and annotations of a pod. Takes (dict root component values annotations volume). */}}
 {{- define "mda.podMetadata" -}}
 labels:
   {{- include "mda.labels" (list .root .component) | nindent 2 }}
-  {{- if .lake }}
-  market-data-agent/lake: {{ .root.Release.Name }}
+  {{- with .volume }}
+  market-data-agent/volume: {{ $.root.Release.Name }}-{{ . }}
   {{- end }}
   {{- with include "mda.value" (list .root .values "podLabels") }}
   {{- . | nindent 2 }}
@@ -49,7 +49,10 @@ annotations:
   {{- end }}
 {{- end -}}
 
-{{/* The parts of a pod's spec that all have. Takes (dict root component values graceSeconds). */}}
+{{/*
+The parts of a pod's spec that all have. Takes (dict root component values graceSeconds); volume, where all pods with
+that label must be on one node.
+*/}}
 {{- define "mda.podSpec" -}}
 serviceAccountName: {{ include "mda.fullname" .root }}-{{ .account | default .component }}
 # Nothing here asks the API server anything.
@@ -73,15 +76,15 @@ nodeSelector:
 tolerations:
   {{- . | nindent 2 }}
 {{- end }}
-{{- if .lake }}
+{{- if .volume }}
 affinity:
   podAffinity:
-    # The volume is of one node.
+    # The volume is of one node, on which any number of pods may share it.
     requiredDuringSchedulingIgnoredDuringExecution:
     - topologyKey: kubernetes.io/hostname
       labelSelector:
         matchLabels:
-          market-data-agent/lake: {{ .root.Release.Name }}
+          market-data-agent/volume: {{ .root.Release.Name }}-{{ .volume }}
 {{- else }}
 {{- with include "mda.value" (list .root .values "topologyKeys") }}
 topologySpreadConstraints:

@@ -1,12 +1,14 @@
 {{/*
 A service of ours: Deployment, Service, PodDisruptionBudget and autoscalers. Takes a dict:
-root, component, values; module (`python -m`); env (YAML); lake (whether it touches the lake);
-volumes, mounts (YAML); recreate (whether the old pod ends before the new one starts).
+root, component, values; module (`python -m`); env (YAML); lake (whether it touches the lake); volumes, mounts (YAML);
+volume (the name of a volume of one node that its pods share).
 */}}
 {{- define "mda.service" -}}
 {{- $name := printf "%s-%s" (include "mda.fullname" .root) .component -}}
 {{- $onVolume := and .lake (include "mda.lakeOnVolume" .root) -}}
 {{- $root := .root -}}
+{{- $oneNode := .volume | default "" -}}
+{{- if and .lake (include "mda.lakeOnOneNode" .root) }}{{ $oneNode = "lake" }}{{ end -}}
 apiVersion: v1
 kind: Service
 metadata:
@@ -41,21 +43,16 @@ spec:
     matchLabels:
       {{- include "mda.selector" (list .root .component) | nindent 6 }}
   strategy:
-    {{- if .recreate }}
-    # Two pods may not share what it keeps on its volume.
-    type: Recreate
-    {{- else }}
     # A new pod serves before an old one ends.
     type: RollingUpdate
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
-    {{- end }}
   template:
     metadata:
-      {{- include "mda.podMetadata" (dict "root" .root "component" .component "values" .values "lake" $onVolume) | nindent 6 }}
+      {{- include "mda.podMetadata" (dict "root" .root "component" .component "values" .values "volume" $oneNode) | nindent 6 }}
     spec:
       {{- /* As long as a drain lasts, and some seconds for closing. */}}
       {{- $grace := add $root.Values.drain.delaySeconds $root.Values.drain.graceSeconds 10 }}
-      {{- include "mda.podSpec" (dict "root" .root "component" .component "values" .values "graceSeconds" $grace "lake" (and .lake (include "mda.lakeOnOneNode" .root))) | nindent 6 }}
+      {{- include "mda.podSpec" (dict "root" .root "component" .component "values" .values "graceSeconds" $grace "volume" $oneNode) | nindent 6 }}
       containers:
       - name: {{ .component }}
         image: {{ include "mda.servicesImage" .root }}
