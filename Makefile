@@ -43,6 +43,14 @@ chart-test: setup build/tools/helm ## Try the chart without a cluster: lint, ren
 	build/tools/helm lint --strict charts/market-data-agent
 	$(BIN)/pytest tests/chart $(PYTEST_ARGS)
 
+.PHONY: cluster-install
+cluster-install: setup build/tools/helm ## Install what the cluster tests try, in the cluster of KUBECONFIG (MDA_CLUSTER_MESH=1: in its mesh)
+	$(BIN)/python -m tests.cluster.install
+
+.PHONY: cluster-test
+cluster-test: setup build/tools/helm ## Try it there: calls, policies, changes under load (15 minutes)
+	$(BIN)/pytest tests/cluster $(PYTEST_ARGS)
+
 build/tools/helm: build/go
 	GOBIN=$(CURDIR)/build/tools $(GO_INSTALL) helm.sh/helm/v4/cmd/helm@$(HELM)
 

@@ -36,9 +36,8 @@ def main() -> None:
     try:
         upgrade()
     except CommandError as error:
-        sys.exit(
-            f"{error}\n{kubectl('get', 'pods', '-o', 'wide')}\n{kubectl('get', 'events', '--field-selector=type=Warning')[-4000:]}"
-        )
+        warnings = kubectl("get", "events", "--field-selector=type=Warning")[-4000:]
+        sys.exit(f"{error}\n{kubectl('get', 'pods', '-o', 'wide')}\n{warnings}")
     sys.stdout.write(f"ready after {time.monotonic() - began:.0f} s\n{helm('status', 'mda')}")
 
 
