@@ -20,8 +20,6 @@ PRODUCTION = ("--values", "values-production.yaml")
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("--set", "auth.replicas=2"), "sqlite is for one replica"),
-        (("--set", "auth.autoscaling.enabled=true"), "sqlite is for one replica"),
         (("--set", "auth.database.kind=postgresql"), "auth.database.existingSecret"),
         (("--set", "nats.enabled=false"), "nats.url"),
         (("--set", "nats.url=nats://elsewhere:4222"), "set nats.enabled false"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from marketdata.client import Client
 from marketdata.digest import Digest, digest_of
 from marketdata.errors import ApiError
 from marketdata.publisher import Publisher
+from marketdata.query.v1.query_service_pb2 import GetLatestQuotesRequest
 from marketdata.subscriber import Start
 from marketdata.v1.instrument_pb2 import Instrument
 from tests.kill.traffic import INSTRUMENTS, random_batch
@@ -108,7 +110,7 @@ class Calls:
     """Unary calls at a steady rate, tried again as clients do."""
 
     done: int = 0
-    retried: int = 0
+    retried: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
 
@@ -125,13 +127,13 @@ class Calls:
         began, backoff = time.monotonic(), Backoff()
         while True:
             try:
-                await client.list_datasets() if self.done % 2 else await client.digest(dataset)
+                await client._call(client._query.GetLatestQuotes, GetLatestQuotesRequest(dataset=dataset))
                 break
             except ApiError as error:
                 if not error.transient or time.monotonic() - began > CALL_LIMIT_S:
                     self.failed.append(str(error))
                     return
-                self.retried += 1
+                self.retried[str(error)] += 1
                 await asyncio.sleep(backoff.next_s())
         self.done += 1
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
@@ -143,7 +145,7 @@ class Seen:
 
     seconds: float
     calls: int
-    retried: int
+    retried: Counter[str]
     failed: list[str]
     slowest_call_s: float
     readers_waited_s: float
@@ -158,9 +160,10 @@ class Seen:
     def __str__(self) -> str:
         """Return a line for the report."""
         return (
-            f"{self.seconds:.0f} s, {self.calls} calls, {self.retried} tried again, {len(self.failed)} failed; "
+            f"{self.seconds:.0f} s, {self.calls} calls, {self.retried.total()} tried again, {len(self.failed)} failed; "
             f"longest wait: call {self.slowest_call_s:.1f} s, readers {self.readers_waited_s:.1f} s, "
             f"producer {self.producer_waited_s:.1f} s (the test itself {self.stalled_s:.1f} s)"
+            + "".join(f"\n    {count} x {error}" for error, count in self.retried.most_common(3))
         )
 
 
@@ -191,8 +194,9 @@ class Load:
 
     def _fresh(self) -> Calls:
         calls = self.calls
-        calls.done, calls.retried, calls.slowest_s = 0, 0, 0.0
+        calls.done, calls.slowest_s = 0, 0.0
         calls.failed.clear()
+        calls.retried.clear()
         return calls
 
     def seen(self) -> Seen:
@@ -200,7 +204,7 @@ class Load:
         return Seen(
             time.monotonic() - self._began,
             self.calls.done,
-            self.calls.retried,
+            self.calls.retried.copy(),
             list(self.calls.failed),
             self.calls.slowest_s,
             max(reader.pauses.take() for reader in self.readers),
