@@ -36,11 +36,18 @@ def call(target: str, path: str) -> str:
 
 
 def connect(host: str, port: int) -> str:
-    """Return whether a server that speaks first (NATS) is heard."""
+    """Return whether NATS answers.
+
+    It greets whoever connects, and a mesh judges with the first byte that a caller sends: so the greeting says nothing.
+    """
     try:
         with socket.create_connection((host, port), 5) as connection:
             connection.settimeout(5)
-            return "passed" if connection.recv(4) else "refused"
+            with connection.makefile("rwb") as stream:
+                stream.readline()
+                stream.write(b'CONNECT {"verbose":true}\r\nPING\r\n')
+                stream.flush()
+                return "passed" if stream.readline() else "refused"
     except OSError as error:
         return f"unreachable: {error}"
 
