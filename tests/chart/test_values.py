@@ -90,6 +90,20 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     known(schema, yaml.safe_load((CHART / "values.yaml").read_text()), "")
 
 
+def test_variables_of_ones_own_count_before_the_chart_s() -> None:
+    settings = "query.extraEnv[0].name=MDA_PORT,query.extraEnv[0].value=50052,query.extraEnv[1].name=OWN"
+    found = [m for m in yaml.safe_load_all(helm("--set-string", settings).stdout) if m and m["kind"] == "Deployment"]
+    for deployment in found:
+        env = deployment["spec"]["template"]["spec"]["containers"][0].get("env", [])
+        names = [e["name"] for e in env]
+        assert len(names) == len(set(names))
+        if deployment["metadata"]["name"] == "mda-query":
+            assert {"name": "MDA_PORT", "value": "50052"} in env
+            assert "OWN" in names
+        else:
+            assert "OWN" not in names
+
+
 def test_other_names() -> None:
     done = helm("--set", "fullnameOverride=tape")
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ SETTINGS: Final = [
     *("--set", f"gateway.image.repository={IMAGES}/envoy,gateway.image.tag={TAG}"),
     *("--set", f"nats.image.repository={IMAGES}/nats,nats.image.tag={TAG}"),
     *("--set", f"mesh.enabled={str(MESH).lower()}"),
+    *("--set", os.environ.get("MDA_CLUSTER_SETTINGS") or "fullnameOverride="),
 ]
 """What differs from the chart's own values for CI."""
 

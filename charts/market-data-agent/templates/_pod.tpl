@@ -102,6 +102,19 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/* Environment variables, and those that count before them. Takes (list own more), both YAML. */}}
+{{- define "mda.env" -}}
+{{- $more := list -}}
+{{- with index . 1 }}{{ $more = fromYamlArray . }}{{ end -}}
+{{- $names := list -}}
+{{- range $more }}{{ $names = append $names .name }}{{ end -}}
+{{- $all := list -}}
+{{- range fromYamlArray (index . 0) }}
+{{- if not (has .name $names) }}{{ $all = append $all . }}{{ end -}}
+{{- end -}}
+{{ concat $all $more | toYaml }}
+{{- end -}}
+
 {{/* Environment variables that gateway and services have in common. */}}
 {{- define "mda.commonEnv" -}}
 - {name: MDA_ISSUER, value: {{ .Values.issuer | quote }}}

@@ -7,6 +7,8 @@ volume (the name of a volume of one node that its pods share).
 {{- $name := printf "%s-%s" (include "mda.fullname" .root) .component -}}
 {{- $onVolume := and .lake (include "mda.lakeOnVolume" .root) -}}
 {{- $root := .root -}}
+{{- $env := printf "%s\n%s" (include "mda.serviceEnv" .root) .env -}}
+{{- if .lake }}{{ $env = printf "%s\n%s" $env (include "mda.lakeEnv" .root) }}{{ end -}}
 {{- $oneNode := .volume | default "" -}}
 {{- if and .lake (include "mda.lakeOnOneNode" .root) }}{{ $oneNode = "lake" }}{{ end -}}
 apiVersion: v1
@@ -61,16 +63,7 @@ spec:
         securityContext:
           {{- include "mda.containerSecurityContext" .root | nindent 10 }}
         env:
-        {{- include "mda.serviceEnv" .root | nindent 8 }}
-        {{- if .lake }}
-        {{- include "mda.lakeEnv" .root | nindent 8 }}
-        {{- end }}
-        {{- with .env }}
-        {{- . | nindent 8 }}
-        {{- end }}
-        {{- with include "mda.value" (list .root .values "extraEnv") }}
-        {{- . | nindent 8 }}
-        {{- end }}
+        {{- include "mda.env" (list $env (include "mda.value" (list .root .values "extraEnv"))) | nindent 8 }}
         ports:
         - {name: grpc, containerPort: 50051}
         - {name: metrics, containerPort: 9464}
