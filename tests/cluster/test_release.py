@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
@@ -28,6 +29,7 @@ from tests.cluster.kube import (
     pods,
     run,
 )
+from tests.cluster.load import load
 
 WORKLOADS = ("archive", "auth", "gateway", "ingestion", "nats", "query")
 
@@ -163,14 +165,33 @@ def test_the_namespace_may_be_restricted() -> None:
             assert manifest["spec"]["securityContext"]["runAsNonRoot"] is True
 
 
-def test_what_it_takes_idle(report: Callable[[object], None]) -> None:
-    """For the table in docs/cluster.md; that each pod has figures is the condition."""
+def taken() -> dict[tuple[str, str], tuple[int, int]]:
+    """Return the most that a container of each workload takes: CPU in thousandths, memory in MiB."""
+    most: dict[tuple[str, str], tuple[int, int]] = {}
+    components = {
+        p["metadata"]["name"]: p["metadata"]["labels"].get("app.kubernetes.io/component") for p in get("pods")["items"]
+    }
+    for line in kubectl("top", "pods", "--containers", "--no-headers").splitlines():
+        pod, container, cpu, memory = line.split()
+        if component := components.get(pod):
+            before = most.get((component, container), (0, 0))
+            most[component, container] = (
+                max(before[0], int(cpu.removesuffix("m"))),
+                max(before[1], int(memory.removesuffix("Mi"))),
+            )
+    return most
+
+
+async def test_what_it_takes(gateway: Gateway, api_key: str, report: Callable[[object], None]) -> None:
+    """For the table in docs/cluster.md; that nobody nears its limit is the condition."""
     try:
-        lines = kubectl("top", "pods", "--containers", "--no-headers").splitlines()
+        idle = taken()
     except CommandError as error:
         pytest.skip(f"no metrics here: {error}")
-    for line in lines:
-        report(line)
-    assert {line.split()[0] for line in lines} >= {
-        p["metadata"]["name"] for p in get("pods")["items"] if "nats" in str(p)
-    }
+    async with load(gateway.url, api_key, gateway.ca, "TAKEN"):
+        await asyncio.sleep(45)  # metrics are of the last 15 s or so
+        busy = await asyncio.to_thread(taken)
+    for key in sorted(busy):
+        report(f"{key[0]}/{key[1]}: idle {idle.get(key)}, under load {busy[key]} (m, MiB)")
+    assert {component for component, _ in busy} >= set(WORKLOADS)
+    assert all(memory < 500 for _, memory in busy.values())
