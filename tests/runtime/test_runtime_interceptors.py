@@ -243,6 +243,17 @@ async def test_a_refusal_is_logged_with_request_id_method_and_client(scoped: Cal
     assert "client" not in second
 
 
+async def test_a_refusal_is_logged_with_who_a_mesh_says_is_at_the_other_end(scoped: Caller) -> None:
+    gateway = "spiffe://cluster.local/ns/md/sa/gateway"
+    proved = f'By=spiffe://x;URI=spiffe://elsewhere/sa/other,By=spiffe://y;Hash=00;Subject="";URI={gateway}'
+    with capture_logs([merge_contextvars]) as logs:
+        await refused(scoped, "OneOne", OK, metadata={"x-forwarded-client-cert": proved})
+        await refused(scoped, "OneOne", OK, metadata={"x-forwarded-client-cert": "URI=https://elsewhere"})
+    first, second = (entry for entry in logs if entry["event"] == "refused")
+    assert first["peer"] == gateway
+    assert "peer" not in second
+
+
 async def test_a_call_is_a_span_of_its_callers_trace(public: Caller, spans: InMemorySpanExporter) -> None:
     trace_id, parent_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     metadata = {"traceparent": f"00-{trace_id}-{parent_id}-01", "x-request-id": "r-3"}

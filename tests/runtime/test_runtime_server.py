@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -192,6 +193,29 @@ async def test_a_service_lives_from_start_to_a_clean_stop(
     traces = [span.trace_id.hex() for span in spans.spans if span.name == path]
     assert len(traces) == 2
     assert refusal["trace_id"] == traces[1]
+
+
+async def test_a_service_serves_on_until_balancers_have_seen_that_it_drains(
+    issuer: Issuer, jwks: str, tmp_path: Path
+) -> None:
+    async with (
+        running(tmp_path, TINY_JWKS=jwks, MDA_DRAIN_DELAY_S="2") as service,
+        grpc.aio.insecure_channel(service.address) as channel,
+    ):
+        await eventually(lambda: serves(service.address))
+        stub = IngestionServiceStub(channel)
+        publish = stub.Publish(metadata=bearer(issuer, scope="quotes:publish"))
+        assert await publish.read() == ingestion.PublishResponse()
+        service.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        while await serves(service.address):
+            await asyncio.sleep(0.01)
+        assert (await stub.ListInstruments(LIST, metadata=bearer(issuer))).instruments
+        async with grpc.aio.insecure_channel(service.address) as fresh:  # new connections, too
+            assert (await IngestionServiceStub(fresh).ListInstruments(LIST, metadata=bearer(issuer))).instruments
+        assert (await fails(publish.read())).reason == "DRAINING"
+        assert time.monotonic() - began > 1.9
+        assert await service.ended() == 0
 
 
 async def test_sigint_stops_too_and_people_can_read_the_log(issuer: Issuer, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def render(settings: GatewaySettings) -> dict[str, Any]:
     return load(
         "bootstrap",
         admin_port=settings.admin_port,
+        max_heap_bytes=settings.max_heap_bytes,
         listeners=_listeners(settings),
         clusters=_clusters(settings),
     )
@@ -50,9 +51,7 @@ def write(settings: GatewaySettings, directory: Path) -> Path:
 
     Each is written whole and renamed into place. `descriptors.binpb` and `openapi.json`
     are written to `directory`, which is where `settings.descriptors` should lead when
-    Envoy starts;
-    with a TLS listener, `sds.yaml`, which names `tls.crt` and `tls.key`, to
-    `settings.sds`.
+    Envoy starts; with a TLS listener, `sds.yaml` is written to `settings.sds`.
 
     Parameters
     ----------
@@ -69,7 +68,8 @@ def write(settings: GatewaySettings, directory: Path) -> Path:
     write_file(directory / "descriptors.binpb", descriptor_set().SerializeToString(deterministic=True))
     write_file(directory / OPENAPI, (folder() / OPENAPI).read_bytes())
     if settings.tls_port is not None and settings.sds is not None:
-        write_sds(settings.sds, settings.sds / "tls.crt", settings.sds / "tls.key")
+        certificates = settings.certificates or settings.sds
+        write_sds(settings.sds, certificates / "tls.crt", certificates / "tls.key")
     return write_file(directory / "envoy.yaml", dump(render(settings)))
 
 
@@ -78,6 +78,8 @@ def _listeners(settings: GatewaySettings) -> list[dict[str, Any]]:
     listeners: list[dict[str, Any]] = [load("listeners/plain", bind=settings.bind, port=settings.port, filters=shared)]
     if settings.tls_port is not None and settings.sds is not None:
         listeners.append(_tls_listener(settings.bind, settings.tls_port, settings.sds, shared))
+    if settings.metrics_port is not None:
+        listeners.append(load("listeners/metrics", bind=settings.bind, metrics_port=settings.metrics_port))
     listeners.append(
         load(
             "listeners/jwks",
@@ -174,8 +176,13 @@ def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
 
 
 def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
-    clusters = [_cluster("service", upstream, name=name) for name, upstream in _upstreams(settings).items()]
+    clusters = [
+        _cluster("service", upstream, name=name, authority=_authority(name, upstream))
+        for name, upstream in _upstreams(settings).items()
+    ]
     clusters.append(load("clusters/jwks", socket=str(settings.jwks_socket)))
+    if settings.metrics_port is not None:
+        clusters.append(load("clusters/admin", port=settings.admin_port))
     if settings.otlp is not None:
         clusters.append(_cluster("otlp", settings.otlp))
     return clusters
@@ -185,13 +192,18 @@ def _cluster(part: str, upstream: Upstream, **values: str) -> dict[str, Any]:
     ports = (upstream.port, *upstream.more_ports)
     endpoints = [{"lb_endpoints": [load("clusters/endpoint", host=upstream.host, port=port) for port in ports]}]
     cluster: dict[str, Any] = load(f"clusters/{part}", endpoints=endpoints, **values)
-    return cluster | load(f"clusters/{_discovery(upstream.host)}")
+    return cluster | load("clusters/by-address" if _is_address(upstream.host) else "clusters/by-name")
 
 
-def _discovery(host: str) -> str:
-    """Return the part that says how Envoy finds instances: an address is one, a name may be many."""
+def _authority(name: str, upstream: Upstream) -> str:
+    """Return the host that health checks name: the instances' own name, by which a mesh goes."""
+    return name if _is_address(upstream.host) else upstream.host
+
+
+def _is_address(host: str) -> bool:
+    """Tell an address, which is one instance, from a name, which may be many."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return "by-name"
-    return "by-address"
+        return False
+    return True

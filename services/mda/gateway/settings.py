@@ -95,8 +95,10 @@ class GatewaySettings:
         The TLS listener's port; None for no such listener. Needs `sds`.
     admin_port
         The port of Envoy's admin interface, on loopback.
+    metrics_port
+        The port of `/metrics`, for a Prometheus; None for no such listener.
     bind
-        The address that both listeners bind.
+        The address that these listeners bind.
     jwks_socket
         A unix socket that Envoy makes for itself, to fetch the signing keys.
     archive, auth, ingestion, query
@@ -107,7 +109,9 @@ class GatewaySettings:
         Where the FileDescriptorSet of the services lies when Envoy starts, and `openapi.json`
         beside it.
     sds
-        The directory of the TLS certificate (`tls.crt`, `tls.key`, `sds.yaml`).
+        The directory of `sds.yaml`, which names the TLS certificate.
+    certificates
+        The directory of `tls.crt` and `tls.key`; None where they are beside `sds.yaml`.
     access_log
         The access log's file; None for standard output.
     issuer, audience
@@ -120,11 +124,14 @@ class GatewaySettings:
         The rate limits.
     reflection
         Whether callers may ask for the protos (gRPC server reflection).
+    max_heap_bytes
+        How much memory Envoy may take before it sheds load.
     """
 
     port: int
     tls_port: int | None = None
     admin_port: int
+    metrics_port: int | None = None
     bind: str = "127.0.0.1"
     jwks_socket: Path
     archive: Upstream
@@ -134,6 +141,7 @@ class GatewaySettings:
     history: Upstream | None = None
     descriptors: Path
     sds: Path | None = None
+    certificates: Path | None = None
     access_log: Path | None = None
     issuer: str
     audience: str
@@ -141,6 +149,7 @@ class GatewaySettings:
     otlp: Upstream | None = None
     limits: Limits = field(default_factory=Limits)
     reflection: bool = True
+    max_heap_bytes: int = 2 << 30
 
     @property
     def openapi(self) -> Path:

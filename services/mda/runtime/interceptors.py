@@ -9,6 +9,7 @@ reflection are left alone.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -40,6 +41,7 @@ from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
 from mda.runtime.usage.account import Usage
 from mda.runtime.validation import validate_request
 
+_PEERS: Final = re.compile(r"URI=(spiffe://[^;,\"]+)")
 _LEFT_ALONE: Final = ("/grpc.health.", "/grpc.reflection.")
 _LOG: Final = structlog.stdlib.get_logger("mda.calls")
 _TRACER: Final = trace.get_tracer("mda")
@@ -105,6 +107,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         request_id = metadata.get("x-request-id") or uuid.uuid4().hex
         structlog.contextvars.bind_contextvars(request_id=request_id, method=call.method)
+        # What a mesh has proved of who is at the other end; the last one is the nearest.
+        if peers := _PEERS.findall(metadata.get("x-forwarded-client-cert", "")):
+            structlog.contextvars.bind_contextvars(peer=peers[-1])
         parent = propagate.extract(metadata)
         if call.streams:
             OPEN_STREAMS.labels(call.method).inc()

@@ -91,12 +91,12 @@ def run_service(name: str, settings: ServiceSettings, build: Build, *, verifies_
 
 
 async def _serve(settings: ServiceSettings, build: Build, verifies_tokens: bool) -> None:
-    stopping = asyncio.Event()
+    stopping, draining = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with (
-        build(stopping) as endpoints,
+        build(draining) as endpoints,
         _verifier(settings, verifies_tokens) as verifier,
         shared_usage(settings) as usage,
     ):
@@ -114,8 +114,11 @@ async def _serve(settings: ServiceSettings, build: Build, verifies_tokens: bool)
             await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
         _LOG.info("serving", address=f"{settings.host}:{port}")
         await stopping.wait()
-        _LOG.info("draining", grace_s=settings.drain_s)
+        _LOG.info("draining", delay_s=settings.drain_delay_s, grace_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
+        # Whoever balances has to see that before calls are turned away.
+        await asyncio.sleep(settings.drain_delay_s)
+        draining.set()
         await server.stop(settings.drain_s)
     _LOG.info("stopped")
 

@@ -33,8 +33,10 @@ class ServiceSettings(BaseSettings):
     """Whom a token must be for."""
     reflection: bool = True
     """Whether to serve gRPC reflection."""
+    drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """How long to serve on after SIGTERM while health already says no, in seconds: until balancers have seen it."""
     drain_s: Annotated[float, Field(ge=0, le=300)] = 5.0
-    """How long running calls may take to end after SIGTERM, in seconds."""
+    """How long running calls may then take to end, in seconds."""
     usage_replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """On how many NATS servers the rows that clients use a day are counted."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

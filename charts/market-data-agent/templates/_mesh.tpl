@@ -1,0 +1,28 @@
+{{/* What the mesh reads on pods. */}}
+{{- define "mda.meshPodLabels" -}}
+{{- if eq .Values.mesh.mode "sidecar" -}}
+sidecar.istio.io/inject: "true"
+{{- else -}}
+istio.io/dataplane-mode: ambient
+istio.io/use-waypoint: {{ .Values.mesh.waypoint }}
+{{- end }}
+{{- end -}}
+
+{{/* For sidecars. */}}
+{{- define "mda.meshPodAnnotations" -}}
+# The sidecar starts before and ends after the containers that speak by way of it.
+sidecar.istio.io/nativeSidecar: "true"
+# And where a cluster has no native sidecars yet:
+proxy.istio.io/config: |
+  holdApplicationUntilProxyStarts: true
+  terminationDrainDuration: {{ add .Values.drain.delaySeconds .Values.drain.graceSeconds 5 }}s
+sidecar.istio.io/proxyCPU: {{ .Values.mesh.proxyResources.requests.cpu | quote }}
+sidecar.istio.io/proxyMemory: {{ .Values.mesh.proxyResources.requests.memory | quote }}
+sidecar.istio.io/proxyMemoryLimit: {{ .Values.mesh.proxyResources.limits.memory | quote }}
+{{- end -}}
+
+{{/* The principal of a component, as the mesh proves it. Takes (list root component). */}}
+{{- define "mda.principal" -}}
+{{- $root := index . 0 -}}
+{{ $root.Values.mesh.trustDomain }}/ns/{{ $root.Release.Namespace }}/sa/{{ include "mda.fullname" $root }}-{{ index . 1 }}
+{{- end -}}

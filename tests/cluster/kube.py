@@ -1,0 +1,115 @@
+"""kubectl and Helm, with the cluster that KUBECONFIG names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+CHART: Final = ROOT / "charts" / "market-data-agent"
+HELM: Final = ROOT / "build" / "tools" / "helm"
+FOLDER: Final = Path(__file__).parent
+RELEASE: Final = "mda"
+NAMESPACE: Final = os.environ.get("MDA_CLUSTER_NAMESPACE", "market-data-tests")
+MESH: Final = os.environ.get("MDA_CLUSTER_MESH") == "1"
+IMAGES: Final = os.environ.get("MDA_CLUSTER_IMAGES", "localhost/market-data-agent")
+TAG: Final = os.environ.get("MDA_CLUSTER_TAG", "dev")
+SERVICES_IMAGE: Final = f"{IMAGES}/services:{TAG}"
+SETTINGS: Final = [
+    *("--values", str(CHART / "values-ci.yaml")),
+    *("--set", f"image.repository={IMAGES}/services,image.tag={TAG}"),
+    *("--set", f"gateway.image.repository={IMAGES}/envoy,gateway.image.tag={TAG}"),
+    *("--set", f"nats.image.repository={IMAGES}/nats,nats.image.tag={TAG}"),
+    *("--set", f"mesh.enabled={str(MESH).lower()}"),
+    *("--set", os.environ.get("MDA_CLUSTER_SETTINGS") or "fullnameOverride="),
+]
+"""What differs from the chart's own values for CI."""
+
+
+class CommandError(RuntimeError):
+    """A command that failed, with what it said."""
+
+
+def run(*command: str, stdin: str | None = None, timeout_s: float = 300) -> str:
+    """Run a command and return what it prints."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode:
+        raise CommandError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
+    return done.stdout
+
+
+async def run_async(*command: str, timeout_s: float = 300) -> str:
+    """Run a command beside what else goes on."""
+    return await asyncio.to_thread(run, *command, timeout_s=timeout_s)
+
+
+def kubectl(*arguments: str, stdin: str | None = None, namespace: str = NAMESPACE) -> str:
+    """Run kubectl in a namespace."""
+    return run("kubectl", "--namespace", namespace, *arguments, stdin=stdin)
+
+
+def get(*arguments: str, namespace: str = NAMESPACE) -> Any:
+    """Return what `kubectl get` gives."""
+    return json.loads(kubectl("get", *arguments, "-o", "json", namespace=namespace))
+
+
+def helm(*arguments: str, timeout_s: float = 300) -> str:
+    """Run Helm in the namespace of the release."""
+    return run(str(HELM), "--namespace", NAMESPACE, *arguments, timeout_s=timeout_s)
+
+
+def upgrade(*more: str, wait_s: int = 120) -> str:
+    """Install the release, or change it, and wait until it serves."""
+    names = f"gateway.tls.selfSignedNames={{localhost,{node_address()}}}"
+    wait = ("--set", names, "--wait", "--timeout", f"{wait_s}s")
+    return helm("upgrade", "--install", RELEASE, str(CHART), *SETTINGS, *wait, *more, timeout_s=wait_s + 60)
+
+
+def node_address() -> str:
+    """Return the address of the first node."""
+    addresses = get("nodes")["items"][0]["status"]["addresses"]
+    return next(a["address"] for a in addresses if a["type"] == "InternalIP")
+
+
+def apply(file: str, *, namespace: str = NAMESPACE, **values: object) -> None:
+    """Apply a file of this folder, with values in the places of its names."""
+    kubectl("apply", "-f", "-", stdin=Template((FOLDER / file).read_text()).substitute(values), namespace=namespace)
+
+
+def selector(component: str) -> str:
+    """Return the labels of a component's pods."""
+    return f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
+
+
+def pods(component: str) -> list[Any]:
+    """Return a component's pods that are not on their way out."""
+    return [p for p in get("pods", "-l", selector(component))["items"] if "deletionTimestamp" not in p["metadata"]]
+
+
+def ready(pod: Any) -> bool:
+    """Tell whether a pod is ready."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def secret(name: str, key: str) -> bytes:
+    """Return what a secret holds."""
+    import base64
+
+    return base64.b64decode(get("secret", name)["data"][key])
+
+
+def eventually(true: Callable[[], bool], timeout_s: float = 60) -> float:
+    """Wait until something is true; return how long that took, in seconds."""
+    began = time.monotonic()
+    while not true():
+        if time.monotonic() - began > timeout_s:
+            raise TimeoutError(f"not within {timeout_s} s")
+        time.sleep(0.2)
+    return time.monotonic() - began

@@ -1,0 +1,56 @@
+"""Query is scaled out while streams keep it busy, and in again; nobody loses a row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+
+import pytest
+
+from tests.cluster.conftest import Gateway
+from tests.cluster.kube import RELEASE, CommandError, eventually, kubectl, pods, ready, upgrade
+from tests.cluster.load import load
+
+pytestmark = pytest.mark.timeout(600)
+SCALING = (
+    "query.autoscaling.enabled=true,query.autoscaling.minReplicas=2,query.autoscaling.maxReplicas=3,"
+    "query.autoscaling.targetCPU=30,query.resources.requests.cpu=50m"
+)
+
+
+def serving() -> int:
+    """Return how many query pods are ready and stay."""
+    return sum(map(ready, pods("query")))
+
+
+@pytest.fixture
+def autoscaler() -> Generator[None]:
+    """Have an autoscaler of query for the test alone."""
+    try:
+        kubectl("top", "pods")
+    except CommandError as error:
+        pytest.skip(f"no metrics here: {error}")
+    upgrade("--set", SCALING)
+    try:
+        yield
+    finally:
+        upgrade()
+        eventually(lambda: serving() == 2, 120)
+
+
+@pytest.mark.usefixtures("autoscaler")
+async def test_query_is_scaled_out_and_in(gateway: Gateway, api_key: str, report: Callable[[object], None]) -> None:
+    async with load(gateway.url, api_key, gateway.ca, "SCALING") as running:
+        out_s = await asyncio.to_thread(eventually, lambda: serving() == 3, 120)
+        await asyncio.sleep(5)
+        # The load goes on: in again by a target that it does not reach.
+        await asyncio.to_thread(
+            kubectl, "patch", "hpa", f"{RELEASE}-query", "--type=json",
+            '--patch=[{"op":"replace","path":"/spec/metrics/0/containerResource/target/averageUtilization","value":900}]',
+        )  # fmt: skip
+        # Kubernetes waits five minutes before it scales in, unless told otherwise.
+        in_s = await asyncio.to_thread(eventually, lambda: serving() == 2, 420)
+        await asyncio.sleep(5)
+        seen = running.seen()
+        report(f"out after {out_s:.0f} s, in after {in_s:.0f} s: {seen}")
+        assert seen.failed == []
