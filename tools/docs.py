@@ -27,11 +27,13 @@ COPIED = {
     "gateway/README.md": "gateway.md",
     "clients/python/README.md": "client.md",
     "examples/README.md": "examples.md",
+    "charts/market-data-agent/VALUES.md": "reference/values.md",
+    "mesh/README.md": "mesh.md",
 }
 """Pages that lie elsewhere."""
 MADE = {"protos/marketdata/v1/error_reason.proto": "reference/errors.md"}
 """Pages that are made of a file, where it is not the one of every proto file."""
-_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"\[([^\[\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _MODULES = (
     "client sync subscriber delivery cursors history scan rows frames tables columns publisher errors digest times"
 )
@@ -72,15 +74,17 @@ def _moved_links(text: str, source: str, page: str, pages_of: dict[str, str]) ->
     """Return a page whose links to files lead to their pages, from where it now lies."""
 
     def moved(found: re.Match[str]) -> str:
-        file = (ROOT / source).parent.joinpath(found[1]).resolve()
+        file = (ROOT / source).parent.joinpath(found[2]).resolve()
         if not file.exists():
-            raise SystemExit(f"{source}: there is no {found[1]}")
+            raise SystemExit(f"{source}: there is no {found[2]}")
         name = str(file.relative_to(ROOT))
         aim = {**pages_of, **MADE}.get(name) or (page_of(name) if name.endswith(".proto") else None)
-        if aim is None:
-            raise SystemExit(f"{source}: {found[1]} is no page of the site")
+        if aim is None and file.suffix == ".md":
+            raise SystemExit(f"{source}: {found[2]} is no page of the site")
+        if aim is None:  # a file of the project: the site has no page of it
+            return found[1]
         up = "../" * page.count("/")
-        return f"]({up}{aim}{found[2] or ''})"
+        return f"[{found[1]}]({up}{aim}{found[3] or ''})"
 
     return _LINK.sub(moved, text)
 
