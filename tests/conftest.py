@@ -19,6 +19,7 @@ settings.load_profile("mda")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=50, help="How many times tests/kill kills a process at random.")
+    parser.addoption("--rotate-keys", action="store_true", help="Whether tests/kill waits for signing keys to change.")
     parser.addoption(
         "--bad-network-s", type=float, default=30, help="How long tests/kill lets the network be bad, in seconds."
     )
