@@ -41,20 +41,22 @@ async def refused(call: Any) -> tuple[ApiError, dict[str, Any]]:
     return api_error(caught.value), dict(caught.value.trailing_metadata())
 
 
-async def test_each_answer_tells_what_is_left(caller: Caller, issuer: Issuer) -> None:
-    metadata = bearer(issuer, requests_per_second=2)
+@pytest.mark.parametrize("rest", [False, True])
+async def test_each_answer_tells_what_is_left(caller: Caller, issuer: Issuer, *, rest: bool) -> None:
+    metadata = bearer(issuer, requests_per_second=2) | ({"x-envoy-original-method": "GET"} if rest else {})
     for remaining in ("3", "2"):
         call = caller.call("OneOne", OK, metadata=metadata)
-        headers = dict(await call.initial_metadata())
-        assert headers["x-ratelimit-limit"] == "2, 2;w=1"
-        assert headers["x-ratelimit-remaining"] == remaining
-        assert headers["x-ratelimit-reset"] == {"3": "1", "2": "1"}[remaining]
+        told = dict(await (call.initial_metadata() if rest else call.trailing_metadata()))
+        assert told["x-ratelimit-limit"] == "2, 2;w=1"
+        assert told["x-ratelimit-remaining"] == remaining
+        assert told["x-ratelimit-reset"] == "1"
         assert await call == OK
 
 
 async def test_without_a_limit_nothing_is_told(caller: Caller, issuer: Issuer) -> None:
     call = caller.call("OneOne", OK, metadata=bearer(issuer))
-    assert not {key for key, _ in await call.initial_metadata() if key.startswith("x-ratelimit")}
+    told = {key for key, _ in (*await call.initial_metadata(), *await call.trailing_metadata())}
+    assert not {key for key in told if key.startswith("x-ratelimit")}
 
 
 @pytest.mark.parametrize("method", KINDS)

@@ -218,10 +218,24 @@ async def _answer_unary(call: _Call, rule: Rule, request: Any, context: grpc.aio
     answer = await call.behaviour(request, context)
     if rule.rows:
         current_account().count_rows(rule.rows_of(request, answer))
-    await context.send_initial_metadata(rate_headers())
+    await _tell_rates(context)
     return answer
 
 
+async def _tell_rates(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    headers = rate_headers()
+    if not headers:
+        return
+    if any(key == _TRANSCODED for key, _ in context.invocation_metadata() or ()):
+        await context.send_initial_metadata(
+            headers
+        )  # REST's headers; a write of its own, which costs as much as a call
+    else:
+        context.set_trailing_metadata(headers)
+
+
+_TRANSCODED: Final = "x-envoy-original-method"
+"""What the gateway's transcoder adds to a call that came by REST."""
 _KIND: Final = {False: "unary", True: "stream"}
 _REFUSALS: Final = frozenset({reasons.ERROR_REASON_MISSING_SCOPE, reasons.ERROR_REASON_DATASET_NOT_ENTITLED})
 
