@@ -148,6 +148,21 @@ def test_only_routes_without_a_cluster_skip_the_scopes(settings: GatewaySettings
             assert "cluster" not in route.get("route", {})
 
 
+def test_what_is_to_go_says_so(settings: GatewaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = methods()
+    leaving = replace(there[0], deprecated_since="2027-03-01", sunset="2028-01-31")
+    monkeypatch.setattr("mda.gateway.routes.methods", lambda: [leaving, *there[1:]])
+    table = routes(render(settings))
+    told = {
+        header["header"]["key"]: header["header"]["value"]
+        for header in table[leaving.path[1:]]["response_headers_to_add"]
+    }
+    assert told == {"deprecation": "@1803859200", "sunset": "Mon, 31 Jan 2028 00:00:00 GMT"}
+    others = [route for name, route in table.items() if name not in {leaving.path[1:], "openapi"}]
+    assert not [route for route in others if "response_headers_to_add" in route]
+    validate(write(settings, tmp_path))
+
+
 def test_kinds_of_routes(settings: GatewaySettings) -> None:
     table = routes(render(settings))
     for method in methods():

@@ -52,6 +52,8 @@ class Method:
         Whether it reads the past, and may take long.
     any_client
         Whether any token opens it.
+    deprecated_since, sunset
+        Since when it is deprecated, and when it will be gone, as dates; empty where it is not.
     """
 
     service: str
@@ -63,6 +65,8 @@ class Method:
     public: bool
     past: bool = False
     any_client: bool = False
+    deprecated_since: str = ""
+    sunset: str = ""
 
     @property
     def path(self) -> str:
@@ -98,6 +102,8 @@ def _method(cluster: str, method: MethodDescriptor) -> Method:
         public=access.public,
         past=access.past,
         any_client=access.any_client,
+        deprecated_since=access.deprecated_since,
+        sunset=access.sunset,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
+from email.utils import format_datetime
 from typing import Any, Final
 
 from mda.gateway.methods import Method, methods
@@ -70,7 +72,24 @@ def _route(method: Method, settings: GatewaySettings) -> dict[str, Any]:
         # For the message of a refusal.
         metadata={"filter_metadata": {"mda": {"scope": method.scope or "none opens it"}}},
     )
+    headers = deprecation_headers(method)
+    if headers:
+        route["response_headers_to_add"] = [{"header": {"key": key, "value": value}} for key, value in headers.items()]
     return route | load("routes/public") if method.public else route
+
+
+def deprecation_headers(method: Method) -> dict[str, str]:
+    """Return what answers of a method that is to go tell: RFC 9745 `deprecation`, RFC 8594 `sunset`."""
+    headers: dict[str, str] = {}
+    if method.deprecated_since:
+        headers["deprecation"] = f"@{int(_midnight(method.deprecated_since).timestamp())}"
+    if method.sunset:
+        headers["sunset"] = format_datetime(_midnight(method.sunset), usegmt=True)
+    return headers
+
+
+def _midnight(day: str) -> datetime:
+    return datetime.combine(date.fromisoformat(day), time(), UTC)
 
 
 def _rest_first(sse_transcoder: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,17 +8,21 @@ ACCESS_FIELD_NUMBER: _ClassVar[int]
 access: _descriptor.FieldDescriptor
 
 class Access(_message.Message):
-    __slots__ = ("scope", "public", "any_client", "no_dataset", "past", "rows")
+    __slots__ = ("scope", "public", "any_client", "no_dataset", "past", "rows", "deprecated_since", "sunset")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_FIELD_NUMBER: _ClassVar[int]
     ANY_CLIENT_FIELD_NUMBER: _ClassVar[int]
     NO_DATASET_FIELD_NUMBER: _ClassVar[int]
     PAST_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATED_SINCE_FIELD_NUMBER: _ClassVar[int]
+    SUNSET_FIELD_NUMBER: _ClassVar[int]
     scope: str
     public: bool
     any_client: bool
     no_dataset: bool
     past: bool
     rows: str
-    def __init__(self, scope: _Optional[str] = ..., public: _Optional[bool] = ..., any_client: _Optional[bool] = ..., no_dataset: _Optional[bool] = ..., past: _Optional[bool] = ..., rows: _Optional[str] = ...) -> None: ...
+    deprecated_since: str
+    sunset: str
+    def __init__(self, scope: _Optional[str] = ..., public: _Optional[bool] = ..., any_client: _Optional[bool] = ..., no_dataset: _Optional[bool] = ..., past: _Optional[bool] = ..., rows: _Optional[str] = ..., deprecated_since: _Optional[str] = ..., sunset: _Optional[str] = ...) -> None: ...
