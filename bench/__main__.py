@@ -8,11 +8,11 @@ from pathlib import Path
 
 import uvloop
 
-from bench import codec, fanout, lake, latency, publish, queries, replay, slow, validation
+from bench import client, codec, fanout, lake, latency, publish, queries, replay, slow, validation
 from bench.report import Report
 from bench.stack import put_instruments, running_stack
 
-_NAMES = ("codec", "validation", "lake", "publish", "latency", "replay", "slow", "fanout", "queries")
+_NAMES = ("codec", "validation", "lake", "publish", "latency", "replay", "slow", "fanout", "queries", "client")
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 def _with_stack(names: list[str] | tuple[str, ...], report: Report) -> None:
     with running_stack() as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(put_instruments(running))
-        for module in (publish, latency, replay, slow, fanout, queries):
+        for module in (publish, latency, replay, slow, fanout, queries, client):
             if module.__name__.removeprefix("bench.") in names:
                 runner.run(module.run(running, report))
 

@@ -16,7 +16,7 @@ _BATCH: Final = 5_000
 
 async def run(running: Running, report: Report) -> None:
     """Publish rows, more than query holds in memory, and read them."""
-    start, last = await _fill(running)
+    start, last = await fill(running)
     for name, gateway in (("past the gateway", False), ("through the gateway", True)):
         report.add(
             f"replay of {_ROWS:,} rows from a cursor",
@@ -26,7 +26,7 @@ async def run(running: Running, report: Report) -> None:
         )
 
 
-async def _fill(running: Running) -> tuple[str, int]:
+async def fill(running: Running) -> tuple[str, int]:
     """Publish the rows; return the cursor before them and how many they are."""
     batch = quotes(_BATCH, time.time_ns() - 1_000_000_000)
     async with running.client() as client, running.channel("ingestion", gateway=False) as (channel, tokens):

@@ -19,6 +19,9 @@ settings.load_profile("mda")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=50, help="How many times tests/kill kills a process at random.")
+    parser.addoption(
+        "--bad-network-s", type=float, default=30, help="How long tests/kill lets the network be bad, in seconds."
+    )
 
 
 @pytest.fixture(scope="module")

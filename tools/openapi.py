@@ -203,7 +203,7 @@ class Document:
             "tags": [method.containing_service.name],
             "summary": re.split(r"(?<=[.:])\s", text, maxsplit=1)[0].rstrip(".:"),
             "description": text,
-            "security": [] if access.public else [{"oauth2": [access.scope]}],
+            "security": [] if access.public else [{"oauth2": [access.scope] if access.scope else []}],
         }
         if access.scope:
             self._scopes.add(access.scope)

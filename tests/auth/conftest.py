@@ -18,8 +18,9 @@ from mda.auth.errors import StoreUnavailableError
 from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.migrations import migrate
 from mda.auth.oauth import TokenEndpoint
-from mda.auth.records import ApiKey, Client, Event, Tier
+from mda.auth.records import ApiKey, Client, Event
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.auth.tokens import TokenIssuer
 from tests.auth.postgres import PostgresServer
 

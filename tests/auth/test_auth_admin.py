@@ -15,9 +15,10 @@ from mda.auth.clients import Clients, Wish
 from mda.auth.engine import open_engine
 from mda.auth.models import Base
 from mda.auth.opening import open_store
-from mda.auth.records import Client, Tier
+from mda.auth.records import Client
 from mda.auth.settings import AuthSettings
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from tests.auth.conftest import api_keys_of, clients_of
 
 Clock = Callable[[], datetime]

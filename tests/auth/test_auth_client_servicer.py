@@ -17,8 +17,8 @@ from mda.auth import api_key, audit
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.engine import WRITES, open_engine
 from mda.auth.keys import KeySet
-from mda.auth.records import Tier
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.auth.tokens import TokenIssuer
 from tests.auth.api import CLIENTS, Api, clients_endpoint, serving
 from tests.auth.conftest import clients_of
@@ -262,12 +262,38 @@ async def test_a_revoked_admin_is_refused_though_no_service_was_told(
         "ListRoles": pb.ListRolesRequest(),
         "ListAuditEntries": pb.ListAuditEntriesRequest(),
         "VerifyAudit": pb.VerifyAuditRequest(),
+        "GetUsage": pb.GetUsageRequest(),
+        "GetClientUsage": pb.GetClientUsageRequest(client_id=mine.id),
     }
     assert requests.keys() == {method.name for method in CLIENTS.methods}
     for method, request in requests.items():
         error = await api.refused(method, request)
         assert (error.code, error.reason, error.metadata["problem"]) == (C.UNAUTHENTICATED, "INVALID_TOKEN", "revoked")
     assert changes.count == 1
+
+
+async def test_a_client_sees_what_it_uses(api: Api, store: Store, issuer: TokenIssuer) -> None:
+    made = await make(api, tier=pb.TIER_FREE, quotas=pb.Quotas(streams=7))
+    limits = pb.Quotas(requests_per_second=20, streams=7, symbols_per_subscription=50, rows_per_day=10_000_000)
+    of_it = (await api.call("GetClientUsage", pb.GetClientUsageRequest(client_id=made.client_id))).usage
+    assert (of_it.client_id, of_it.tier, of_it.limits) == (made.client_id, pb.TIER_FREE, limits)
+    assert (of_it.requests_left, of_it.streams, of_it.rows_today) == (40, 0, 0)
+    reader = token_of(store, issuer, "reader", "quotes:read")
+    own = (await api.call("GetUsage", pb.GetUsageRequest(), token=reader)).usage
+    (client,) = (client for client in store.page_of_clients(None, 10) if client.name == "reader")
+    assert own.client_id == client.id
+    assert own.day_end_time.ToDatetime(UTC) > datetime.now(UTC)
+    error = await api.refused("GetClientUsage", pb.GetClientUsageRequest(client_id=made.client_id), token=reader)
+    assert error.reason == "MISSING_SCOPE"
+    error = await api.refused("GetClientUsage", pb.GetClientUsageRequest(client_id="mdc_none"))
+    assert error.reason == "UNKNOWN_CLIENT"
+
+
+async def test_a_rate_of_its_own_is_at_most_twice_the_tiers(api: Api) -> None:
+    made = await make(api, tier=pb.TIER_FREE, quotas=pb.Quotas(requests_per_second=40))
+    too_fast = pb.UpdateClientRequest(client_id=made.client_id, quotas=pb.Quotas(requests_per_second=41))
+    error = await api.refused("UpdateClient", too_fast)
+    assert (error.code, error.metadata["field"]) == (INVALID, "quotas.requests_per_second")
 
 
 async def test_refusals_cannot_fill_the_audit_log(api: Api, store: Store, issuer: TokenIssuer) -> None:

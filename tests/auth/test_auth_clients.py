@@ -14,9 +14,11 @@ from mda.auth.admin import NewApiKey, ensure_client
 from mda.auth.audit import Known, verify
 from mda.auth.clients import Clients, Wish
 from mda.auth.paging import Place, decode_place
-from mda.auth.records import Client, Quotas, Tier
+from mda.auth.records import Client
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.market.errors import MarketDataError
+from mda.market.quotas import Quotas
 from mda.runtime.revocation import Revocation, Revoked
 from tests.auth.conftest import NOW, StandingClock, api_keys_of
 

@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from mda.auth.admin import ensure_client
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 from tests.auth.conftest import clients_of
 
 

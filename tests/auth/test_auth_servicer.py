@@ -28,9 +28,9 @@ from mda.auth.gate import Gate
 from mda.auth.keys import KeySet
 from mda.auth.metadata import metadata
 from mda.auth.oauth import TokenEndpoint
-from mda.auth.records import Tier
 from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
 from tests.auth.conftest import api_keys_of

@@ -16,8 +16,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from mda.auth.engine import open_engine
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.models import UtcDateTime
-from mda.auth.records import ApiKey, Client, Event, Tier
+from mda.auth.records import ApiKey, Client, Event
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from tests.auth.conftest import NOW, add_api_key, add_client, clients_of
 
 

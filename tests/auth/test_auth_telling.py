@@ -13,9 +13,10 @@ from nats.js.errors import NotFoundError
 
 from mda.auth.actor import Actor
 from mda.auth.clients import Clients, Wish
-from mda.auth.records import Client, Tier
+from mda.auth.records import Client
 from mda.auth.store import Store
 from mda.auth.telling import Teller
+from mda.auth.tiers import Tier
 from mda.runtime.identity import Principal
 from mda.runtime.revocation import STREAM, Revocation, Revocations, Revoked, following_revocations
 from mda.runtime.settings import ServiceSettings

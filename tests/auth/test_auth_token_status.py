@@ -16,8 +16,9 @@ from mda.auth.form import CONTENT_TYPE, TokenRequest
 from mda.auth.gate import Gate
 from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.oauth import TokenResponse
-from mda.auth.records import ApiKey, Client, Tier
+from mda.auth.records import ApiKey, Client
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
 from mda.runtime.identity import LEEWAY_S

@@ -34,6 +34,12 @@ def test_claims(issuer: TokenIssuer, key_set: KeySet, key: ApiKey) -> None:
         "client_id": "mdk_1",
         "scope": "quotes:read trades:read",
         "tier": "pro",
+        "quotas": {
+            "requests_per_second": 200,
+            "streams": 100,
+            "symbols_per_subscription": 5_000,
+            "rows_per_day": 10_000_000_000,
+        },
         "datasets": ["GLBX.MDP3", "SIM"],
         "version": 0,
         "iat": NOW_S,

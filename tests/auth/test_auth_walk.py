@@ -22,9 +22,9 @@ from marketdata.errors import api_error
 from mda.auth.actor import Actor
 from mda.auth.clients import Clients, Wish
 from mda.auth.keys import KeySet
-from mda.auth.records import Tier
 from mda.auth.roles import ROLES
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.auth.tokens import TokenIssuer
 from mda.runtime import interceptors
 from mda.runtime.handlers import Endpoint
@@ -36,13 +36,14 @@ _READ = "ListInstruments GetPolicy"
 _STEW = "PutInstruments PutPolicy ListQuarantined ReleaseQuarantined"
 _CLIENTS = (
     "CreateClient GetClient ListClients UpdateClient DisableClient EnableClient"
-    " CreateApiKey ListApiKeys RotateApiKey RevokeApiKey ListRoles ListAuditEntries VerifyAudit"
+    " CreateApiKey ListApiKeys RotateApiKey RevokeApiKey ListRoles ListAuditEntries VerifyAudit GetClientUsage"
 )
 _QUERY = (
     "GetLatestQuotes GetLatestTrades StreamQuotes StreamTrades GetDigest ListGaps Subscribe"
     " ListDatasets ListQuotes ListTrades ListTradesWithQuotes ListBars StreamBars GetQuotesAsOf Scan"
 )
 PUBLIC = {f"AuthService/{name}" for name in ("Token", "GetJwks", "GetMetadata", "Introspect", "Revoke")}
+ANY_CLIENT = {"ClientService/GetUsage"}
 NO_DATASET = {"QueryService/ListDatasets", *(f"ClientService/{name}" for name in _CLIENTS.split())}
 ALLOWED: dict[str, dict[str, str]] = {
     "admin": {"ClientService": _CLIENTS},
@@ -140,7 +141,7 @@ async def outcome(api: Api, name: str, token: str, dataset: str) -> str:
 
 def expected(role: str, name: str, dataset: str) -> str:
     service, _, method = name.partition("/")
-    if name in PUBLIC:
+    if name in PUBLIC | ANY_CLIENT:
         return "OK"
     if method not in ALLOWED[role].get(service, "").split():
         return "MISSING_SCOPE"
@@ -170,4 +171,4 @@ async def test_without_a_token_only_what_is_public_is_open(api: Api) -> None:
 
 def test_every_scope_of_the_contract_is_a_roles() -> None:
     named = {f"{service}/{name}" for role in ALLOWED.values() for service in role for name in role[service].split()}
-    assert named | PUBLIC == set(METHODS)
+    assert named | PUBLIC | ANY_CLIENT == set(METHODS)

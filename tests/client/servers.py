@@ -21,9 +21,9 @@ from mda.auth.gate import Gate
 from mda.auth.keys import KeySet, new_key_pair
 from mda.auth.oauth import TokenEndpoint
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.servicer import AuthServicer, Documents
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 from mda.auth.token_status import TokenStatus
 from mda.auth.tokens import TokenIssuer, TokenReader
 from mda.ingestion.__main__ import build as build_ingestion

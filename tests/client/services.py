@@ -23,8 +23,8 @@ from marketdata.tokens import TokenSource
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 from mda.runtime.probe import serves
 from tests.polling import until
 from tests.tape.nats_server import NatsServer, free_port

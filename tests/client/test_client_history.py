@@ -128,7 +128,7 @@ def test_a_message_in_another_form_is_read_too() -> None:
 
 
 async def test_rows_come_page_by_page(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marketdata.history.PAGE", 2)
+    monkeypatch.setattr("marketdata.calls.PAGE", 2)
     dataset = await _dataset(connection, quotes(1, 5, bid_price=[UNIT] * 5), trades(6, 5, price=[2 * UNIT] * 5))
     history, start_ns = connection.history, NOW_NS
     assert [quote.sequence for quote in await history.quotes(dataset, start_ns=start_ns)] == [1, 2, 3, 4, 5]

@@ -20,8 +20,8 @@ from marketdata.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from mda.auth.__main__ import build as build_auth
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 from mda.ingestion.__main__ import build as build_ingestion
 from mda.runtime.access import access_rules
 from mda.runtime.identity import TokenVerifier

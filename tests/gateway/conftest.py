@@ -41,6 +41,7 @@ def laptop(state: Path) -> GatewaySettings:
         auth=Upstream("127.0.0.1", 9101),
         ingestion=Upstream("127.0.0.1", 9102),
         query=Upstream("127.0.0.1", 9103),
+        history=Upstream("127.0.0.1", 9105),
         descriptors=state / "descriptors.binpb",
         sds=state / "tls",
         access_log=state / "access.log",

@@ -76,6 +76,7 @@ def test_same_settings_same_bytes(settings: GatewaySettings) -> None:
         {"access_log": None},
         {"otlp": Upstream("collector.example", 4317)},
         {"query": Upstream("query.example", 9103)},
+        {"history": None},
         {"reflection": False},
         {"cors_origins": ()},
         {"cors_origins": ("*",)},
@@ -93,7 +94,8 @@ def test_scopes_are_the_protos(settings: GatewaySettings) -> None:
     for name, policy in http_filter(render(settings), "rbac")["rules"]["policies"].items():
         opened[name] = {p["url_path"]["path"]["exact"] for p in policy["permissions"]}
     ours = {path: name for name, paths in opened.items() for path in paths if path.startswith("/marketdata.")}
-    assert ours == {m.path: "public" if m.public else f"scope {m.scope}" for m in methods() if m.public or m.scope}
+    expected = {m.path: "public" if m.public else f"scope {m.scope}" for m in methods()}
+    assert ours == expected | {m.path: "any client" for m in methods() if m.any_client}
     assert ours["/marketdata.ingestion.v1.IngestionService/Publish"] == "scope quotes:publish"
     assert ours["/marketdata.query.v1.QueryService/Subscribe"] == "scope quotes:read"
     others = opened["public"] - ours.keys()
@@ -105,6 +107,9 @@ def test_a_scope_is_asked_of_the_verified_token(settings: GatewaySettings) -> No
         (principal,) = policy["principals"]
         if name == "public":
             assert principal == {"any": True}
+            continue
+        if name == "any client":
+            assert principal == {"header": {"name": "x-mda-client", "present_match": True}}
             continue
         matcher = principal["and_ids"]["ids"][0]["sourced_metadata"]["metadata_matcher"]
         assert matcher["filter"] == "envoy.filters.http.jwt_authn"
@@ -121,7 +126,20 @@ def test_every_method_is_public_or_scoped_or_refused(settings: GatewaySettings) 
         assert "envoy.filters.http.rbac" not in filters
         assert ("envoy.filters.http.jwt_authn" in filters) == method.public
         assert route["match"] == {"path": method.path}
-        assert route["route"]["cluster"] == method.cluster
+        assert route["route"]["cluster"] == ("history" if method.past else method.cluster)
+
+
+def test_methods_of_the_past_have_instances_of_their_own_where_told(settings: GatewaySettings) -> None:
+    past = {method.name for method in methods() if method.past}
+    assert "ListBars" in past
+    assert past.isdisjoint({"Subscribe", "StreamQuotes", "StreamBars", "GetLatestQuotes"})
+    together = routes(render(replace(settings, history=None)))
+    assert {route["route"]["cluster"] for route in together.values() if "cluster" in route.get("route", {})} == {
+        "archive",
+        "auth",
+        "ingestion",
+        "query",
+    }
 
 
 def test_only_routes_without_a_cluster_skip_the_scopes(settings: GatewaySettings) -> None:
@@ -238,7 +256,8 @@ def test_the_openapi_document_is_one_and_tells_of_every_path(settings: GatewaySe
     for method in methods():
         name = f"{method.service.rpartition('.')[2]}/{method.name}"
         if name in security:
-            assert security[name] == ([] if method.public else [{"oauth2": [method.scope]}])
+            scopes = [method.scope] if method.scope else []
+            assert security[name] == ([] if method.public else [{"oauth2": scopes}])
 
 
 def test_what_is_written(settings: GatewaySettings, tmp_path: Path) -> None:

@@ -23,9 +23,11 @@ from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
 from marketdata.v1.verdict_pb2 import Verdict
 from mda.ingestion.servicer import IngestionServicer
+from mda.market.quotas import Quotas
 from mda.runtime.handlers import Endpoint
 from mda.runtime.identity import Caller, Principal, set_caller
 from mda.runtime.tasks import background_tasks
+from mda.runtime.usage.account import Account, Usage
 from tests.ingestion.feeding import make_datasets
 from tests.tape.helpers import NOW_NS, new_name, quotes, rows_on_tape, trades
 
@@ -41,7 +43,8 @@ class Signed(grpc.aio.ServerInterceptor):
     """Takes every caller for one whose token lasts."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        set_caller(Caller(Principal("mdc_test", frozenset(), "internal", time.time() + 600)))
+        account = Account(Usage(), "mdc_test", Quotas())
+        set_caller(Caller(Principal("mdc_test", frozenset(), "internal", time.time() + 600), account))
         return await continuation(handler_call_details)
 
 

@@ -21,6 +21,7 @@ from mda.runtime.handlers import Endpoint, Refused
 from mda.runtime.identity import TokenVerifier, current_principal
 from mda.runtime.interceptors import CallInterceptor, check_request
 from mda.runtime.lease import while_token_lives
+from mda.runtime.usage.account import Usage
 
 PATH: Final = "/mda.test.v1.Echo"
 _MESSAGE: Final = ".marketdata.v1.Instrument"
@@ -146,12 +147,15 @@ class Caller:
 
 @asynccontextmanager
 async def serving(
-    rules: Mapping[str, Rule], verifier: TokenVerifier | None = None, refused: Refused | None = None
+    rules: Mapping[str, Rule],
+    verifier: TokenVerifier | None = None,
+    refused: Refused | None = None,
+    usage: Usage | None = None,
 ) -> AsyncIterator[Caller]:
     """Run the service in this process, on a free port, with health beside it."""
     echo = Echo()
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(rules, verifier, {SERVICE.full_name: refused} if refused else {})]
+        interceptors=[CallInterceptor(rules, verifier, {SERVICE.full_name: refused} if refused else {}, usage)]
     )
     server.add_generic_rpc_handlers((Endpoint(SERVICE, echo).handler(),))
     health = HealthServicer()

@@ -28,7 +28,9 @@ METHODS = [
 @pytest.mark.parametrize(("path", "method"), METHODS, ids=[path for path, _ in METHODS])
 def test_a_method_has_a_rule(path: str, method: Any) -> None:
     rule = RULES[path]
-    assert rule.public or re.fullmatch(r"[a-z]+:[a-z]+", rule.scope)
+    assert rule.public or rule.any_client or re.fullmatch(r"[a-z]+:[a-z]+", rule.scope)
+    sides = (method.output_type.fields_by_name, method.input_type.fields_by_name)
+    assert not rule.rows or any(rule.rows in side and side[rule.rows].is_repeated for side in sides)
 
 
 def test_there_are_rules_for_methods_only() -> None:

@@ -14,15 +14,18 @@ from issuing import AUDIENCE, ISSUER, Issuer
 from marketdata.errors import api_error
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.errors import MarketDataError
+from mda.market.quotas import Quotas
 from mda.runtime.identity import Caller, Principal, TokenVerifier, set_caller
 from mda.runtime.lease import while_token_lives
 from mda.runtime.tasks import background_tasks
+from mda.runtime.usage.account import Account, Usage
 
+ACCOUNT = Account(Usage(), "mdc_1", Quotas())
 LEEWAY_S = 10
 
 
 def hold_token_for(seconds: float) -> None:
-    set_caller(Caller(Principal("mdc_1", frozenset(), "", time.time() - LEEWAY_S + seconds)))
+    set_caller(Caller(Principal("mdc_1", frozenset(), "", time.time() - LEEWAY_S + seconds), ACCOUNT))
 
 
 async def test_what_outlives_its_token_is_ended() -> None:

@@ -17,13 +17,16 @@ from nats.aio.client import Client
 from marketdata.errors import api_error
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.market.errors import MarketDataError
+from mda.market.quotas import Quotas
 from mda.runtime.identity import Caller, Principal, TokenVerifier, current_principal, set_caller
 from mda.runtime.lease import while_token_lives
 from mda.runtime.revocation import STREAM, SUBJECTS, Revocation, Revocations, Revoked, following_revocations
 from mda.runtime.settings import ServiceSettings
+from mda.runtime.usage.account import Account, Usage
 from mda.tape.log import Log
 from tests.tape.nats_server import NatsServer
 
+ACCOUNT = Account(Usage(), "mdc_1", Quotas())
 LATER = time.time() + 3600
 HOLDER = Principal("mdc_1", frozenset(), "", LATER, key="mdk_1", token_id="t1", version=3)
 ENDS = {
@@ -79,7 +82,7 @@ def hold(revocations: Revocations, principal: Principal = HOLDER) -> None:
     async def renewed(token: str) -> Principal:
         return replace(principal, token_id=token, expires_s=LATER + 60)
 
-    set_caller(Caller(principal, renewed, revocations))
+    set_caller(Caller(principal, ACCOUNT, renewed, revocations))
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -136,7 +139,7 @@ async def test_a_client_that_changed_opens_its_stream_again(fresh: dict[str, int
     async def renewed(token: str) -> Principal:
         return replace(HOLDER, token_id=token, **fresh)
 
-    set_caller(Caller(HOLDER, renewed, Revocations()))
+    set_caller(Caller(HOLDER, ACCOUNT, renewed, Revocations()))
     async with while_token_lives() as lease:
         with pytest.raises(MarketDataError) as caught:
             await lease.renew("t2")
@@ -147,7 +150,7 @@ async def test_a_stream_lives_as_long_as_its_newest_token_and_no_longer() -> Non
     async def renewed(token: str) -> Principal:
         return replace(HOLDER, token_id=token, expires_s=time.time() + 60)
 
-    set_caller(Caller(HOLDER, renewed, Revocations()))
+    set_caller(Caller(HOLDER, ACCOUNT, renewed, Revocations()))
     async with while_token_lives() as lease:
         await lease.renew("t2")
         assert lease.expires_s < time.time() + 61

@@ -27,10 +27,10 @@ from marketdata.client import Client
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.keys import to_pem
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.rotation import KeyRotation
 from mda.auth.sealing import KekSealer
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 
 MDA = str(Path(sys.executable).with_name("mda"))
 COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")

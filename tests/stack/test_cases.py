@@ -1,4 +1,4 @@
-"""`cases.yaml` over gRPC and over REST, through the gateway."""
+"""`cases.yaml` over gRPC, gRPC-Web and REST, through the gateway."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from marketdata.archive.v1 import archive_service_pb2
 from marketdata.errors import ApiError, api_error
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
+from tests.stack import grpc_web
 from tests.stack.conftest import Stack
 
 CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text())
+_LATEST = query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].methods_by_name["GetLatestQuotes"]
+"""Stands in for methods that there are not."""
 _FILES = (archive_service_pb2.DESCRIPTOR, ingestion_service_pb2.DESCRIPTOR, query_service_pb2.DESCRIPTOR)
 
 
@@ -47,7 +50,7 @@ def _method(path: str) -> Any:
 @pytest.mark.parametrize("case", [case for case in CASES if case.get("only") != "rest"], ids=lambda case: case["name"])
 async def test_grpc(stack: Stack, tokens: dict[str, str | None], case: dict[str, Any]) -> None:
     method = _method(case["method"])
-    known = method or query_service_pb2.DESCRIPTOR.services_by_name["QueryService"].methods_by_name["GetLatestQuotes"]
+    known = method or _LATEST
     request = json_format.ParseDict(_request(case), GetMessageClass(known.input_type)())
     async with grpc.aio.insecure_channel(stack.target) as channel:
         call = channel.unary_unary(
@@ -67,6 +70,25 @@ async def test_grpc(stack: Stack, tokens: dict[str, str | None], case: dict[str,
     codes = case["code"] if isinstance(case["code"], list) else [case["code"]]
     assert caught.value.code().name in codes, caught.value.details()
     _assert_error(case, api_error(caught.value))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.get("only") != "rest"], ids=lambda case: case["name"])
+def test_grpc_web(stack: Stack, tokens: dict[str, str | None], case: dict[str, Any]) -> None:
+    method = _method(case["method"]) or _LATEST
+    request = json_format.ParseDict(_request(case), GetMessageClass(method.input_type)())
+    answer = grpc_web.call(
+        stack.url, f"/marketdata.{case['method']}", request.SerializeToString(), _headers(tokens, case)
+    )
+    codes = case.get("code", "OK")
+    assert answer.code.name in (codes if isinstance(codes, list) else [codes]), answer.text
+    if answer.code is not grpc.StatusCode.OK:
+        assert answer.text
+        return
+    (message,) = answer.messages
+    found = json_format.MessageToDict(
+        GetMessageClass(method.output_type).FromString(message), preserving_proto_field_name=True
+    )
+    _assert_within(case["answer"], found)
 
 
 def _assert_error(case: dict[str, Any], error: ApiError) -> None:

@@ -104,10 +104,10 @@ def test_without_a_stack_the_commands_say_so(tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_or_address_is_one_clear_line(stack: Stack) -> None:
-    done = _run("token", "--url", stack.url, "--api-key", "mdk_nobody.nothing")
+    done = _run("token", "--url", stack.url, env={"MDA_API_KEY": "mdk_nobody.nothing"})
     assert done.returncode == 1
     assert done.stderr.startswith("error: UNAUTHENTICATED")
-    assert _run("token", "--url", "ftp://x", "--api-key", "k.s").stderr.startswith("error: not a URL")
+    assert _run("token", "--url", "ftp://x", env={"MDA_API_KEY": "k.s"}).stderr.startswith("error: not a URL")
 
 
 def _dbn(path: Path, schema: databento_dbn.Schema, records: list[databento_dbn.DBNRecord]) -> Path:

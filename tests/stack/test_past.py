@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -291,3 +292,21 @@ def test_what_cannot_be_queried_is_told(past: Stack) -> None:
     assert (done.stdout, "no quotes there" in done.stderr) == ("[]\n", True)
     done = past.mda("query", "trades", "PAST", "--symbol", "ZZZ", check=False)
     assert (done.returncode, "has no instrument 'ZZZ'" in done.stderr) == (1, True)
+
+
+def test_questions_about_the_past_go_where_no_live_reader_is(past: Stack) -> None:
+    log = past.data / "logs" / "access.log"
+    headers = {"authorization": f"Bearer {past.token(past.secrets['api_key'])}"}
+    for path in ("bars?symbols=AAA&interval=60s&start=2026-07-01T00:00:00Z&end=2026-07-01T01:00:00Z", "quotes:latest"):
+        httpx.get(f"{past.url}/v1/datasets/PAST/{path}", headers=headers).raise_for_status()
+
+    def served() -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for line in map(json.loads, log.read_text().splitlines()):
+            found.setdefault(str(line["route"]).rpartition("/")[2], set()).add(str(line["upstream"]))
+        return found
+
+    until(lambda: served().keys() >= {"ListBars", "GetLatestQuotes"})
+    by_method = served()
+    assert len(by_method["ListBars"]) == 1
+    assert by_method["ListBars"].isdisjoint(by_method["GetLatestQuotes"])

@@ -33,6 +33,11 @@ class Backoff:
         """Begin anew: something succeeded."""
         self._failing_since_s = None
 
+    @property
+    def failing_s(self) -> float:
+        """For how long it has failed, in seconds."""
+        return 0.0 if self._failing_since_s is None else self._clock_s() - self._failing_since_s
+
     def next_s(self) -> float:
         """Return how long to wait now, after a failure, in seconds."""
         now_s = self._clock_s()

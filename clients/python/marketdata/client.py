@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import grpc
 
-from marketdata.history import PAGE, History
-from marketdata.ingestion.v1.ingestion_service_pb2 import ListInstrumentsRequest, PutInstrumentsRequest
-from marketdata.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
+from marketdata.cursors import CursorStore
+from marketdata.delivery import SAVE_EVERY_S, Delivery
+from marketdata.errors import ApiError
+from marketdata.history import History
 from marketdata.publisher import AckLevel, Publisher
+from marketdata.quality import Quality
+from marketdata.query.v1.query_service_pb2 import Watermark
 from marketdata.subscriber import Start, Subscriber
 from marketdata.tokens import TokenSource
-from marketdata.v1.instrument_pb2 import Instrument
+from marketdata.v1.gap_pb2 import Gap
 
 CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -29,27 +33,31 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
-class Client(History):
+class Client(History, Quality):
     """A client of the market-data API. Make it with `connect`."""
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
         super().__init__(channel, TokenSource(channel, api_key))
-        self._ingestion = IngestionServiceStub(channel)
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, api_key: str, *, root_certificates: bytes | None = None) -> AsyncGenerator[Self]:
+    async def connect(
+        cls, url: str | None = None, api_key: str | None = None, *, root_certificates: bytes | None = None
+    ) -> AsyncGenerator[Self]:
         """Connect to a gateway.
 
         Parameters
         ----------
         url
-            `http://host:port` or `https://host:port`.
+            `http://host:port` or `https://host:port`; that of the environment, MDA_URL, where
+            None.
         api_key
-            `<id>.<secret>`.
+            `<id>.<secret>`; that of the environment, MDA_API_KEY, where None.
         root_certificates
             The CA to trust for https, in PEM; the system's where None.
         """
+        url = url or _from_environment("MDA_URL")
+        api_key = api_key or _from_environment("MDA_API_KEY")
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise ValueError(f"not a URL such as http://127.0.0.1:8080: {url!r}")
@@ -61,39 +69,6 @@ class Client(History):
             channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         async with channel:
             yield cls(channel, api_key)
-
-    async def put_instruments(self, dataset: str, instruments: Iterable[Instrument]) -> list[Instrument]:
-        """Add or change instruments; return them with their ids.
-
-        Raises
-        ------
-        ApiError
-            If the server refuses.
-        """
-        wanted = list(instruments)
-        result: list[Instrument] = []
-        for start in range(0, len(wanted), 1000):
-            request = PutInstrumentsRequest(dataset=dataset, instruments=wanted[start : start + 1000])
-            result += (await self._call(self._ingestion.PutInstruments, request)).instruments
-        return result
-
-    async def list_instruments(self, dataset: str) -> list[Instrument]:
-        """Return all instruments of a dataset, by id.
-
-        Raises
-        ------
-        ApiError
-            If the server refuses.
-        """
-        result: list[Instrument] = []
-        token = ""
-        while True:
-            request = ListInstrumentsRequest(dataset=dataset, page_size=PAGE, page_token=token)
-            page = await self._call(self._ingestion.ListInstruments, request)
-            result += page.instruments
-            token = page.next_page_token
-            if not token:
-                return result
 
     async def token(self) -> str:
         """Return a token that is good for another while."""
@@ -121,7 +96,21 @@ class Client(History):
         async with opened as publisher:
             yield publisher
 
-    def subscribe(self, dataset: str, symbols: Sequence[str] | None = None, start: Start | None = None) -> Subscriber:
+    def subscribe(
+        self,
+        dataset: str,
+        symbols: Sequence[str] | None = None,
+        start: Start | None = None,
+        *,
+        store: CursorStore | None = None,
+        name: str | None = None,
+        save_every_s: float = SAVE_EVERY_S,
+        on_gap: Callable[[Gap], object] | None = None,
+        on_watermark: Callable[[Watermark], object] | None = None,
+        on_break: Callable[[ApiError], object] | None = None,
+        patience_s: float | None = None,
+        digest: bool = False,
+    ) -> Subscriber:
         """Return a subscription, to iterate over.
 
         Parameters
@@ -131,6 +120,45 @@ class Client(History):
         symbols
             Which symbols; None for all.
         start
-            Where to begin; now, where None.
+            Where to begin; now, where None. A store that has a cursor wins over all but a
+            cursor that is given here.
+        store
+            Where to keep the cursor: the same subscription goes on from it in another
+            process. `marketdata.cursors` tells what that promises.
+        name
+            What the subscription is called in the store; as the dataset, where None. Two
+            subscriptions to one dataset need two names.
+        save_every_s
+            How often the cursor is saved at the most, in seconds; 0 for after each update.
+        on_gap
+            Called with each gap that opens or closes, before the rows after it come.
+        on_watermark
+            Called with each watermark, every two seconds: how many rows came, and how far
+            the subscription lags.
+        on_break
+            Called with each error after which the subscription connects again.
+        patience_s
+            How long to try to connect, in seconds, until the error comes out; for ever,
+            where None.
+        digest
+            Whether to add up the digest of the rows, so that `Subscriber.verify` can prove
+            that they are those of the tape.
         """
-        return Subscriber(self._channel, self._tokens, dataset, symbols, start or Start())
+        delivery = Delivery(
+            store=store,
+            name=name or dataset,
+            save_every_s=save_every_s,
+            on_gap=on_gap,
+            on_watermark=on_watermark,
+            digest=digest,
+        )
+        return Subscriber(
+            self._channel, self._tokens, dataset, symbols, start or Start(), delivery, patience_s, on_break
+        )
+
+
+def _from_environment(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f'{name} is not set: give it to connect, or eval "$(mda env)"')
+    return value

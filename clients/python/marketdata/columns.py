@@ -3,6 +3,14 @@
 Conventions (those of `marketdata/v1/batch.proto`): times are int64 nanoseconds since
 the epoch, UTC; prices and sizes are int64 in units of 1e-9; `ABSENT` stands for "not
 there".
+
+>>> batch = make_batch(Kind.QUOTE, {"instrument_id": [1, 2], "ts_event": [5, 6], "bid_price": [7 * NANOS, ABSENT]})
+>>> batch["bid_price"] / NANOS
+array([7.00000000e+00, 9.22337204e+09])
+>>> batch["bid_price"] == ABSENT
+array([False,  True])
+>>> batch["ask_price"].tolist() == [ABSENT, ABSENT]  # a column that was left out
+True
 """
 
 from __future__ import annotations
@@ -10,14 +18,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike, NDArray
 
+from marketdata.tables import Prices, Table
 from marketdata.v1 import batch_pb2
+
+if TYPE_CHECKING:
+    import pyarrow
 
 ABSENT: Final = np.iinfo(np.int64).max
 """The value that means "not there" in int64 columns."""
@@ -110,7 +122,7 @@ _KINDS: Final = {field: kind for kind, field in FIELDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Table):
     """Rows of one kind, in columns.
 
     Attributes
@@ -143,6 +155,12 @@ class Batch:
             if column.name == name:
                 return np.broadcast_to(column.dtype.type(column.absent), (self.rows,))
         raise KeyError(f"{self.kind.name.lower()} batches have no column {name!r}")
+
+    def to_arrow(self, *, prices: Prices = "float", symbols: Mapping[int, str] | None = None) -> pyarrow.Table:
+        """Return the rows as an Arrow table."""
+        from marketdata import frames  # it needs this module, and is needed by few
+
+        return frames.to_arrow([self], prices=prices, symbols=symbols)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of all the kind's columns."""

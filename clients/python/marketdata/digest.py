@@ -26,6 +26,13 @@ wraps, unless it says otherwise; `>>` shifts zeros in.
 - The digest is the sum of the rows' hashes modulo 2^128, written as 32 hexadecimal
   digits in lower case, the highest first.
 
+>>> from marketdata.columns import Kind, make_batch
+>>> rows = make_batch(Kind.TRADE, {"instrument_id": [1, 2], "ts_event": [5, 6], "price": [7, 8]})
+>>> digest_of(rows) == digest_of(rows.slice(1, 2)) + digest_of(rows.slice(0, 1))
+True
+>>> digest_of(rows).hex
+'58f12f5ec09e8fba19faabf5f9b5774a'
+
 Each step turns different values of a column into different results, so that a change
 to one value of one row always changes the digest. Any other difference goes unnoticed
 by a chance of less than one in 2^100.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from marketdata.bar_updates import BarUpdates
+from marketdata.calls import some
 from marketdata.columns import NANOS, Kind
 from marketdata.digest import Digest
-from marketdata.errors import api_error
+from marketdata.instruments import Instruments
 from marketdata.query.v1.query_service_pb2 import (
     Dataset,
     GetDigestRequest,
@@ -27,6 +28,7 @@ from marketdata.query.v1.query_service_pb2 import (
     TradeWithQuote,
 )
 from marketdata.query.v1.query_service_pb2_grpc import QueryServiceStub
+from marketdata.rows import Rows
 from marketdata.scan import Scan
 from marketdata.tokens import TokenSource
 from marketdata.v1.bar_pb2 import Bar, BarFill, BarSource
@@ -34,21 +36,16 @@ from marketdata.v1.batch_pb2 import TradeView
 from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
 
-PAGE: Final = 10_000
-"""How many rows to ask for at once."""
 
-_TIMEOUT_S: Final = 10.0
-
-
-class History:
+class History(Instruments):
     """Reads the past: rows as messages, for people, and all rows in columns with `scan`.
 
-    Times are nanoseconds since the epoch, UTC; a range has its start and not its end.
+    Both can be given as tables: `to_polars()`, `to_pandas()`, `to_arrow()`. Times are
+    nanoseconds since the epoch, UTC; a range has its start and not its end.
     """
 
     def __init__(self, channel: grpc.aio.Channel, tokens: TokenSource) -> None:
-        self._channel = channel
-        self._tokens = tokens
+        super().__init__(channel, tokens)
         self._query = QueryServiceStub(channel)
 
     async def list_datasets(self) -> list[Dataset]:
@@ -70,7 +67,7 @@ class History:
         end_ns: int | None = None,
         newest_first: bool = False,
         limit: int | None = None,
-    ) -> list[Quote]:
+    ) -> Rows[Quote]:
         """Return quotes by event time, each as a message. For many rows, `scan` is the way.
 
         Parameters
@@ -93,9 +90,9 @@ class History:
         ValueError
             If `symbols` is empty.
         """
-        request = ListQuotesRequest(dataset=dataset, symbols=_some(symbols), newest_first=newest_first)
+        request = ListQuotesRequest(dataset=dataset, symbols=some(symbols), newest_first=newest_first)
         _set_range(request, start_ns, end_ns)
-        return await self._pages(self._query.ListQuotes, request, "quotes", limit)
+        return Rows(Quote, await self._pages(self._query.ListQuotes, request, "quotes", limit))
 
     async def trades(
         self,
@@ -107,7 +104,7 @@ class History:
         newest_first: bool = False,
         limit: int | None = None,
         corrected: bool = False,
-    ) -> list[Trade]:
+    ) -> Rows[Trade]:
         """Return trades; otherwise as `quotes`.
 
         Parameters
@@ -116,10 +113,10 @@ class History:
             Trades as they stand (`TRADE_VIEW_CORRECTED`), not as they came.
         """
         request = ListTradesRequest(
-            dataset=dataset, symbols=_some(symbols), newest_first=newest_first, view=_view(corrected)
+            dataset=dataset, symbols=some(symbols), newest_first=newest_first, view=_view(corrected)
         )
         _set_range(request, start_ns, end_ns)
-        return await self._pages(self._query.ListTrades, request, "trades", limit)
+        return Rows(Trade, await self._pages(self._query.ListTrades, request, "trades", limit))
 
     async def trades_with_quotes(
         self,
@@ -131,7 +128,7 @@ class History:
         tolerance_ns: int | None = None,
         limit: int | None = None,
         corrected: bool = False,
-    ) -> list[TradeWithQuote]:
+    ) -> Rows[TradeWithQuote]:
         """Return trades, each with the quote before it; otherwise as `trades`.
 
         Parameters
@@ -139,11 +136,12 @@ class History:
         tolerance_ns
             How much older than its trade a quote may be, in nanoseconds; None for any age.
         """
-        request = ListTradesWithQuotesRequest(dataset=dataset, symbols=_some(symbols), view=_view(corrected))
+        request = ListTradesWithQuotesRequest(dataset=dataset, symbols=some(symbols), view=_view(corrected))
         if tolerance_ns is not None:
             request.tolerance.FromNanoseconds(tolerance_ns)
         _set_range(request, start_ns, end_ns)
-        return await self._pages(self._query.ListTradesWithQuotes, request, "rows", limit)
+        rows = await self._pages(self._query.ListTradesWithQuotes, request, "rows", limit)
+        return Rows(TradeWithQuote, rows)
 
     async def bars(
         self,
@@ -157,7 +155,7 @@ class History:
         fill: BarFill = BarFill.BAR_FILL_NONE,
         session: Session | None = None,
         limit: int | None = None,
-    ) -> list[Bar]:
+    ) -> Rows[Bar]:
         """Return bars by symbol and start; otherwise as `quotes`.
 
         Parameters
@@ -171,10 +169,10 @@ class History:
         session
             The trading day; None for days from midnight to midnight UTC.
         """
-        request = ListBarsRequest(dataset=dataset, symbols=_some(symbols), source=source, fill=fill, session=session)
+        request = ListBarsRequest(dataset=dataset, symbols=some(symbols), source=source, fill=fill, session=session)
         request.interval.FromNanoseconds(interval_s * NANOS)
         _set_range(request, start_ns, end_ns)
-        return await self._pages(self._query.ListBars, request, "bars", limit)
+        return Rows(Bar, await self._pages(self._query.ListBars, request, "bars", limit))
 
     def stream_bars(
         self,
@@ -204,14 +202,14 @@ class History:
             If `symbols` is empty.
         """
         request = StreamBarsRequest(
-            dataset=dataset, symbols=_some(symbols), source=source, session=session, cursor=cursor
+            dataset=dataset, symbols=some(symbols), source=source, session=session, cursor=cursor
         )
         request.interval.FromNanoseconds(interval_s * NANOS)
         if updates_s:
             request.updates.FromNanoseconds(round(updates_s * NANOS))
         return BarUpdates(self._channel, self._tokens, request)
 
-    async def quotes_as_of(self, dataset: str, symbols: Sequence[str] | None = None, *, time_ns: int) -> list[Quote]:
+    async def quotes_as_of(self, dataset: str, symbols: Sequence[str] | None = None, *, time_ns: int) -> Rows[Quote]:
         """Return each symbol's last quote whose event was not after a time. A symbol without one is left out.
 
         Raises
@@ -221,8 +219,8 @@ class History:
         ValueError
             If `symbols` is empty.
         """
-        request = GetQuotesAsOfRequest(dataset=dataset, symbols=_some(symbols), time=_timestamp(time_ns))
-        return list((await self._call(self._query.GetQuotesAsOf, request)).quotes)
+        request = GetQuotesAsOfRequest(dataset=dataset, symbols=some(symbols), time=_timestamp(time_ns))
+        return Rows(Quote, (await self._call(self._query.GetQuotesAsOf, request)).quotes)
 
     def scan(
         self,
@@ -258,10 +256,10 @@ class History:
             If `symbols` is empty.
         """
         request = ScanRequest(
-            dataset=dataset, symbols=_some(symbols), kinds=_names(kinds), view=_view(corrected), cursor=cursor
+            dataset=dataset, symbols=some(symbols), kinds=_names(kinds), view=_view(corrected), cursor=cursor
         )
         _set_range(request, start_ns, end_ns)
-        return Scan(self._channel, self._tokens, request)
+        return Scan(self._channel, self._tokens, request, self.symbols)
 
     async def digest(
         self,
@@ -301,7 +299,7 @@ class History:
         while True:
             request = GetDigestRequest(
                 dataset=dataset,
-                symbols=_some(symbols),
+                symbols=some(symbols),
                 kinds=_names(kinds),
                 after=after,
                 until=until,
@@ -311,30 +309,6 @@ class History:
             after = page.cursor
             if page.complete:
                 return total, after
-
-    async def _pages(self, method: Any, request: Any, field: str, limit: int | None) -> list[Any]:
-        rows: list[Any] = []
-        while limit is None or len(rows) < limit:
-            request.page_size = PAGE if limit is None else min(PAGE, limit - len(rows))
-            page = await self._call(method, request)
-            rows += getattr(page, field)
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
-        return rows
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
-        try:
-            return await method(request, metadata=metadata, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise api_error(error) from error
-
-
-def _some(symbols: Sequence[str] | None) -> Sequence[str] | None:
-    if symbols is not None and not symbols:
-        raise ValueError("symbols: name some, or None for all")
-    return symbols
 
 
 def _names(kinds: Collection[Kind]) -> list[Any]:

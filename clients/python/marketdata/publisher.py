@@ -15,7 +15,7 @@ import grpc
 from marketdata.backoff import Backoff
 from marketdata.codec import Encoded, encode, field_tag, varint
 from marketdata.columns import Batch
-from marketdata.errors import ApiError, api_error
+from marketdata.errors import ApiError, api_error, error_of
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
 from marketdata.tokens import TokenSource
@@ -226,7 +226,7 @@ class Publisher:
             anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and self._tokens.refused()
             if not anew and not failure.transient:
                 return failure
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(max(backoff.next_s(), failure.retry_after_s or 0.0))
 
     async def _connection(self, backoff: Backoff) -> None:
         metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
@@ -248,7 +248,7 @@ class Publisher:
                 sender.cancel()
                 await asyncio.gather(sender, return_exceptions=True)
         except TimeoutError:
-            raise ApiError(grpc.StatusCode.DEADLINE_EXCEEDED, "the server does not open", "", {}) from None
+            raise error_of(grpc.StatusCode.DEADLINE_EXCEEDED, "the server does not open") from None
         finally:
             call.cancel()
 
@@ -269,11 +269,9 @@ class Publisher:
             self._acknowledge(last_number)
             again = [item for item in (*self._accepted, *self._sent) if item.number > last_number]
         if last_number < self._acknowledged_number and (not again or again[0].number > last_number + 1):
-            raise ApiError(
+            raise error_of(
                 grpc.StatusCode.DATA_LOSS,
                 f"the tape has lost batches from {last_number + 1} on, which it had acknowledged",
-                "",
-                {},
             )
         self._counted_number = self._acknowledged_number if self._ack_level is AckLevel.ACCEPTED else 0
         self._unsent.extendleft(reversed(again))
@@ -357,7 +355,7 @@ async def _raise_status(call: Any) -> None:
     """Raise the status that a stream ended with; UNAVAILABLE where it ended as if all were well."""
     code = await call.code()
     if code is grpc.StatusCode.OK:
-        raise ApiError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream", "", {})
+        raise error_of(grpc.StatusCode.UNAVAILABLE, "the server ended the stream")
     raise grpc.aio.AioRpcError(
         code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
     )

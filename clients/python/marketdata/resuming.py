@@ -16,7 +16,13 @@ from marketdata.tokens import TokenSource
 T = TypeVar("T")
 
 
-async def resuming(tokens: TokenSource, connect: Callable[[], AsyncGenerator[T]]) -> AsyncGenerator[T]:
+async def resuming(
+    tokens: TokenSource,
+    connect: Callable[[], AsyncGenerator[T]],
+    *,
+    patience_s: float | None = None,
+    on_break: Callable[[ApiError], object] | None = None,
+) -> AsyncGenerator[T]:
     """Yield what a stream gives until it ends well; after each break that may pass, connect again.
 
     Parameters
@@ -25,11 +31,16 @@ async def resuming(tokens: TokenSource, connect: Callable[[], AsyncGenerator[T]]
         What the stream connects with.
     connect
         Opens the stream, after what came last.
+    patience_s
+        How long to try without anything coming, in seconds, until the error comes out; for
+        ever, where None.
+    on_break
+        Called with each error after which it goes on.
 
     Raises
     ------
     ApiError
-        If the server refuses for good.
+        If the server refuses for good, or patience ends.
     """
     backoff = Backoff()
     while True:
@@ -47,4 +58,9 @@ async def resuming(tokens: TokenSource, connect: Callable[[], AsyncGenerator[T]]
         anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and tokens.refused()
         if not anew and not failure.transient:
             raise failure
-        await asyncio.sleep(backoff.next_s())
+        wait_s = max(backoff.next_s(), failure.retry_after_s or 0.0)
+        if patience_s is not None and backoff.failing_s + wait_s > patience_s:
+            raise failure
+        if on_break is not None:
+            on_break(failure)
+        await asyncio.sleep(wait_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,7 +12,10 @@ import grpc
 
 from marketdata.codec import decode_rows
 from marketdata.columns import NANOS, Batch, Kind, from_message
-from marketdata.errors import ApiError
+from marketdata.delivery import Delivery, DigestMismatchError
+from marketdata.digest import Digest
+from marketdata.errors import ApiError, error_of
+from marketdata.history import History
 from marketdata.query.v1.query_service_pb2 import SubscribeRequest, SubscribeResponse, SubscriptionStatus, Watermark
 from marketdata.resuming import resuming
 from marketdata.tokens import TokenSource
@@ -67,7 +71,8 @@ class Update:
     snapshot
         The latest rows of new symbols.
     cursor
-        The place after all of this; empty where the message has none.
+        The place after all of this, to go on from; empty where there is none, as between a
+        status and its snapshot.
     status, watermark
         As in the proto; None where the message has none.
     gaps
@@ -91,10 +96,15 @@ class Update:
 class Subscriber:
     """Iterates over a subscription's updates, for ever; connects again by itself.
 
-    After a break it goes on from the last cursor, so that each row comes once.
+    After a break it goes on from the last cursor, so that each row comes once. Made by
+    `Client.subscribe`.
 
     Attributes
     ----------
+    delivery
+        Account of what was given out, with its digest.
+    began
+        The place after which its rows begin; empty before the first update.
     symbols
         The symbol of each instrument id that was told of.
     cursor
@@ -110,12 +120,19 @@ class Subscriber:
         dataset: str,
         symbols: Sequence[str] | None,
         start: Start,
+        delivery: Delivery | None = None,
+        patience_s: float | None = None,
+        on_break: Callable[[ApiError], object] | None = None,
     ) -> None:
         self._channel = channel
         self._tokens = tokens
         self._dataset = dataset
         self._wanted = symbols
         self._start = start
+        self._patience_s = patience_s
+        self._on_break = on_break
+        self.delivery = delivery or Delivery()
+        self.began = start.cursor
         self.symbols: dict[int, str] = {}
         self.cursor = start.cursor
         self.connections = 0
@@ -126,9 +143,61 @@ class Subscriber:
         Raises
         ------
         ApiError
-            If the server refuses for good.
+            If the server refuses for good, or patience ends.
         """
-        return resuming(self._tokens, self._connection)
+        return self._delivered()
+
+    async def _delivered(self) -> AsyncGenerator[Update]:
+        delivery = self.delivery
+        self.resume_from(await asyncio.to_thread(delivery.load))
+        try:
+            async with aclosing(self.undelivered()) as updates:
+                async for update in updates:
+                    delivery.give(update)
+                    yield update
+                    if delivery.done():
+                        await asyncio.to_thread(delivery.save)
+        finally:
+            delivery.save()
+
+    def undelivered(self) -> AsyncGenerator[Update]:
+        """Yield updates that whoever gives them out takes account of himself, in another thread for example."""
+        return resuming(self._tokens, self._connection, patience_s=self._patience_s, on_break=self._on_break)
+
+    def resume_from(self, cursor: str) -> None:
+        """Go on after a place, if one is given and `Start` had none."""
+        if cursor and not self.cursor:
+            self.cursor = self.began = cursor
+
+    async def commit(self) -> None:
+        """Save the cursor now: what was given so far has been worked through."""
+        self.delivery.done()
+        await asyncio.to_thread(self.delivery.save)
+
+    async def verify(self) -> Digest:
+        """Prove that the rows that were given so far are those on the tape, each once; return their digest.
+
+        Raises
+        ------
+        DigestMismatchError
+            If they are not.
+        ValueError
+            If no digest was added up: `subscribe(..., digest=True)` does.
+        ApiError
+            If the server does not tell that of the tape.
+        """
+        received, until = self.delivery.digest, self.delivery.cursor
+        if received is None or self._start.conflate_s is not None or self._start.corrected:
+            raise ValueError("only every row as it came can be verified: subscribe(..., digest=True), not conflated")
+        if not until:
+            return received  # nothing came yet
+        history = History(self._channel, self._tokens)
+        on_tape, _ = await history.digest(
+            self._dataset, symbols=self._wanted, kinds=self._start.kinds, after=self.began, until=until
+        )
+        if on_tape != received:
+            raise DigestMismatchError(received, on_tape)
+        return received
 
     async def _connection(self) -> AsyncGenerator[Update]:
         metadata = (("authorization", f"Bearer {await self._tokens.token()}"),)
@@ -136,13 +205,15 @@ class Subscriber:
             metadata=metadata, wait_for_ready=True
         )
         self.connections += 1
+        if not self.cursor:
+            self.began = ""
         try:
             await call.write(self._request())
             while True:
                 async with asyncio.timeout(_SILENCE_S):
                     data = await call.read()
                 if data is grpc.aio.EOF:
-                    raise ApiError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream", "", {})
+                    raise error_of(grpc.StatusCode.UNAVAILABLE, "the server ended the stream")
                 rows = decode_rows(data)  # most messages have these alone
                 if rows is not None:
                     batches, self.cursor = rows
@@ -155,7 +226,7 @@ class Subscriber:
                 if not message.HasField("end"):  # the status of the call says the same
                     yield self._update(message)
         except TimeoutError:
-            raise ApiError(grpc.StatusCode.UNAVAILABLE, "the stream is silent", "", {}) from None
+            raise error_of(grpc.StatusCode.UNAVAILABLE, "the stream is silent") from None
         finally:
             call.cancel()
 
@@ -182,12 +253,13 @@ class Subscriber:
         self._learn(message)
         # A status comes before its snapshot: who breaks off in between has to begin anew.
         snapshot_to_come = self._start.snapshot and not self.cursor
-        if message.cursor and (message.batches or message.HasField("watermark") or not snapshot_to_come):
-            self.cursor = message.cursor
+        cursor = "" if snapshot_to_come and not (message.batches or message.HasField("watermark")) else message.cursor
+        self.cursor = cursor or self.cursor
+        self.began = self.began or message.cursor
         return Update(
             batches=[from_message(batch) for batch in message.batches],
             snapshot=[from_message(batch) for batch in message.snapshot],
-            cursor=message.cursor,
+            cursor=cursor,
             status=message.status if message.HasField("status") else None,
             watermark=message.watermark if message.HasField("watermark") else None,
             gaps=message.gaps,

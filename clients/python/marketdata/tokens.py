@@ -12,7 +12,7 @@ import grpc
 from google.api.httpbody_pb2 import HttpBody
 
 from marketdata.auth.v1.auth_service_pb2_grpc import AuthServiceStub
-from marketdata.errors import ApiError, api_error
+from marketdata.errors import ApiError, api_error, error_of
 
 _AHEAD_S: Final = 60.0
 """A token is renewed this long before it ends, in seconds."""
@@ -97,5 +97,5 @@ class TokenSource:
 def _refusal(error: str, description: str) -> ApiError:
     message = description or error
     if error in _PASSING:
-        return ApiError(_PASSING[error], message, "", {"problem": error})
-    return ApiError(grpc.StatusCode.UNAUTHENTICATED, message, "INVALID_TOKEN", {"problem": "api_key"})
+        return error_of(_PASSING[error], message, "", {"problem": error})
+    return error_of(grpc.StatusCode.UNAUTHENTICATED, message, "INVALID_TOKEN", {"problem": "api_key"})

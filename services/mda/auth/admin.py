@@ -11,8 +11,9 @@ from typing import Final
 
 from mda.auth import api_key
 from mda.auth.clock import Clock, utc_now
-from mda.auth.records import ApiKey, Client, Event, Tier
+from mda.auth.records import ApiKey, Client, Event
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 
 ALL_DATASETS: Final = "*"
 LOCAL: Final = "local"

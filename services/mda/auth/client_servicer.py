@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -22,12 +22,15 @@ from mda.auth.audit import Entry, Known, verify
 from mda.auth.clients import Clients, Wish
 from mda.auth.errors import StoreUnavailableError
 from mda.auth.paging import Place, decode_place
-from mda.auth.records import ApiKey, Client, Quotas, Tier
+from mda.auth.records import ApiKey, Client
 from mda.auth.roles import ROLES
 from mda.auth.store import Store
+from mda.auth.tiers import Tier
 from mda.market.errors import MarketDataError
 from mda.market.pages import decode_page, encode_page
-from mda.runtime.identity import Principal, current_principal
+from mda.market.quotas import Quotas
+from mda.runtime.identity import Principal, current_account, current_principal
+from mda.runtime.usage.meter import Meter
 
 _DEFAULT_PAGE: Final = 100
 _TIERS: Final = {
@@ -77,6 +80,14 @@ class ClientServicer(ClientServiceServicer):
     async def GetClient(self, request: pb.GetClientRequest, context: _Context) -> pb.GetClientResponse:
         """Tell of a client."""
         return pb.GetClientResponse(client=_client(await self._read(lambda: self._store.client(request.client_id))))
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: _Context) -> pb.GetUsageResponse:
+        """Tell what the caller uses."""
+        return pb.GetUsageResponse(usage=await self._usage(current_principal().client))
+
+    async def GetClientUsage(self, request: pb.GetClientUsageRequest, context: _Context) -> pb.GetClientUsageResponse:
+        """Tell what a client uses."""
+        return pb.GetClientUsageResponse(usage=await self._usage(request.client_id))
 
     async def ListClients(self, request: pb.ListClientsRequest, context: _Context) -> pb.ListClientsResponse:
         """List a page of clients."""
@@ -162,6 +173,12 @@ class ClientServicer(ClientServiceServicer):
             complete=verdict.complete,
         )
 
+    async def _usage(self, client_id: str) -> pb.Usage:
+        client = await self._read(lambda: self._store.client(client_id))
+        usage = current_account().usage
+        await usage.look_up(client.id)
+        return _usage(client, usage.meter)
+
     async def _change(self, decide: Callable[[Actor], _T]) -> _T:
         actor = _actor(current_principal())
         result = await _asked(lambda: decide(actor))
@@ -203,7 +220,6 @@ def _next_page(found: Sequence[Client] | Sequence[ApiKey], size: int) -> str:
 
 
 def _client(client: Client) -> pb.Client:
-    quotas = {name: value for name, value in asdict(client.quotas).items() if value is not None}
     return pb.Client(
         client_id=client.id,
         name=client.name,
@@ -211,7 +227,7 @@ def _client(client: Client) -> pb.Client:
         roles=client.roles,
         scopes=client.granted,
         datasets=client.datasets,
-        quotas=pb.Quotas(**quotas),
+        quotas=pb.Quotas(**client.quotas.claim()),
         create_time=_time(client.created_at),
         disable_time=_time(client.disabled_at),
     )
@@ -245,6 +261,19 @@ def _entry(entry: Entry) -> pb.AuditEntry:
         details=event.details,
         hash=entry.hash,
         previous_hash=entry.previous_hash,
+    )
+
+
+def _usage(client: Client, meter: Meter) -> pb.Usage:
+    left = meter.calls_left(client.id, client.limits)
+    return pb.Usage(
+        client_id=client.id,
+        tier=_TIER_NUMBERS[client.tier],
+        limits=pb.Quotas(**client.limits.claim()),
+        requests_left=None if left is None else left.remaining,
+        streams=meter.streams(client.id),
+        rows_today=meter.rows_today(client.id),
+        day_end_time=_time(meter.day_ends),
     )
 
 

@@ -13,17 +13,22 @@ from mda.auth.actor import Actor
 from mda.auth.admin import NewApiKey, created_event, new_api_key, new_client_id, told, told_end
 from mda.auth.change import Change
 from mda.auth.clock import Clock, utc_now
-from mda.auth.records import ApiKey, Client, Event, Quotas, Tier
+from mda.auth.records import ApiKey, Client, Event
 from mda.auth.refusals import Refusals
 from mda.auth.roles import ADMIN, ROLES
 from mda.auth.store import Store
+from mda.auth.tiers import TIERS, Tier
 from mda.market.errors import MarketDataError, invalid_field
+from mda.market.quotas import Quotas
 from mda.runtime.revocation import Revocation, Revoked
 
 LONGEST_TOKEN: Final = timedelta(hours=1, minutes=1)
 """No token is good for longer, whatever the settings say, with the leeway that services give."""
 OVERLAP: Final = timedelta(days=1)
 """How long an API key works on after it was rotated, where nobody says otherwise."""
+
+_MOST_OF_TIER: Final = 2
+"""A client's own calls a second are at most so many times those of its tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +240,7 @@ class Clients:
 
 
 def _as_wished(client: Client, wish: Wish, roles_field: str) -> Client:
-    return replace(
+    wished = replace(
         client,
         # Scopes besides those of roles are of before there were roles: who says the roles says all.
         scopes=client.scopes if wish.roles is None else (),
@@ -244,6 +249,20 @@ def _as_wished(client: Client, wish: Wish, roles_field: str) -> Client:
         datasets=client.datasets if wish.datasets is None else tuple(sorted(set(wish.datasets))),
         quotas=client.quotas if wish.quotas is None else wish.quotas,
     )
+    _check_rate(wished)
+    return wished
+
+
+def _check_rate(client: Client) -> None:
+    """Check that the gateway lets so many calls through: it goes by the tier alone."""
+    usual, own = TIERS[client.tier].requests_per_second, client.quotas.requests_per_second
+    if usual is not None and own is not None and own > _MOST_OF_TIER * usual:
+        raise invalid_field(
+            "quotas.requests_per_second",
+            "tier",
+            f"quotas.requests_per_second: {own} is more than {_MOST_OF_TIER} times what the tier says, {usual}. "
+            "Choose another tier.",
+        )
 
 
 def _known_roles(roles: Collection[str], field: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
-from mda.auth.records import Tier
+from mda.auth.tiers import Tier
 
 # Without names of its own, a constraint cannot be dropped by a later migration.
 NAMING: Final = {

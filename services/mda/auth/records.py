@@ -5,39 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 from mda.auth.roles import scopes_of
-
-
-class Tier(StrEnum):
-    """How much a client may use; the gateway's limits go by it."""
-
-    FREE = "free"
-    PRO = "pro"
-    INTERNAL = "internal"
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """Limits of a client's own; None stands for what its tier says.
-
-    Attributes
-    ----------
-    requests_per_second
-        Calls a second.
-    streams
-        Streams open at a time.
-    symbols_per_subscription
-        Symbols in one subscription.
-    rows_per_day
-        Rows delivered or published a day.
-    """
-
-    requests_per_second: int | None = None
-    streams: int | None = None
-    symbols_per_subscription: int | None = None
-    rows_per_day: int | None = None
+from mda.auth.tiers import Tier, quotas_of
+from mda.market.quotas import Quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +47,18 @@ class Client:
     created_at: datetime
     disabled_at: datetime | None = None
     roles: tuple[str, ...] = ()
-    quotas: Quotas = Quotas()
+    quotas: Quotas = field(default_factory=Quotas)
     version: int = 0
 
     @property
     def granted(self) -> tuple[str, ...]:
         """All that it may do: the most that a token of its can carry, sorted."""
         return tuple(sorted({*self.scopes, *scopes_of(self.roles)}))
+
+    @property
+    def limits(self) -> Quotas:
+        """What it may use: its own quotas, and its tier's where it has none."""
+        return quotas_of(self.tier, self.quotas)
 
 
 @dataclass(frozen=True, slots=True)

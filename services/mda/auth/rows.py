@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from mda.auth.audit import Entry
 from mda.auth.models import ApiKeyRow, AuditRow, ClientRow, RevocationRow, SigningKeyRow
-from mda.auth.records import ApiKey, Client, Event, Quotas, SigningKey
+from mda.auth.records import ApiKey, Client, Event, SigningKey
+from mda.market.quotas import Quotas
 from mda.runtime.revocation import Revocation, Revoked
 
 
@@ -34,7 +34,7 @@ def fill_client(row: ClientRow, client: Client) -> None:
     row.datasets = list(client.datasets)
     row.disabled_at = client.disabled_at
     row.roles = list(client.roles)
-    row.quotas = {name: value for name, value in asdict(client.quotas).items() if value is not None}
+    row.quotas = client.quotas.claim()
     row.version = client.version
 
 

@@ -73,6 +73,7 @@ class TokenIssuer:
             "client_id": key.id,
             "scope": " ".join(scopes),
             "tier": key.client.tier.value,
+            "quotas": key.client.limits.claim(),
             "datasets": list(key.client.datasets),
             "version": key.client.version,
             "iat": issued_at,

@@ -8,7 +8,23 @@ import typer
 from rich.console import Console
 
 from marketdata.errors import ApiError
-from mda.cli import audit, clients, conformance, connect, doctor, export, ingest, keys, query, up, watch
+from mda.cli import (
+    audit,
+    clients,
+    conformance,
+    connect,
+    doctor,
+    export,
+    gaps,
+    ingest,
+    keys,
+    quarantine,
+    query,
+    replay,
+    up,
+    usage,
+    watch,
+)
 from mda.cli.folder import StackError
 
 app = typer.Typer(
@@ -18,9 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, connect, ingest, watch, export, conformance, doctor):
+for module in (up, connect, ingest, watch, export, replay, gaps, usage, conformance, doctor):
     app.registered_commands += module.app.registered_commands
-for name, group in (("audit", audit), ("clients", clients), ("keys", keys), ("query", query)):
+GROUPS = (("query", query), ("quarantine", quarantine), ("clients", clients), ("keys", keys), ("audit", audit))
+for name, group in GROUPS:
     app.add_typer(group.app, name=name)
 
 

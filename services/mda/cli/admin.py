@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +21,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from marketdata.auth.v1.client_service_pb2_grpc import ClientServiceStub
 from marketdata.errors import api_error
 from marketdata.tokens import TokenSource
-from mda.auth.api_key import format_api_key, parse_api_key
 from mda.cli.folder import StackError
 from mda.cli.options import connection
 
@@ -51,11 +48,13 @@ class Api:
     ----------
     data, url, key_file
         The command's options.
+    admin
+        Whether it takes an admin's key; otherwise it is for what each client may ask.
     """
 
-    def __init__(self, data: Path, url: str | None, key_file: Path | None) -> None:
-        how = f"Set {_VARIABLE}, or give --api-key-file."
-        self._url, self._api_key = connection(data, url, _admin_key(key_file), "admin_api_key", how)
+    def __init__(self, data: Path, url: str | None, key_file: Path | None, *, admin: bool = True) -> None:
+        variable, name = (_VARIABLE, "admin_api_key") if admin else ("MDA_API_KEY", "api_key")
+        self._url, self._api_key = connection(data, url, key_file, variable=variable, name=name)
 
     def call(self, method: str, request: Message) -> Any:
         """Return the answer of a method.
@@ -111,16 +110,6 @@ class _Session:
             raise api_error(error) from error
 
 
-def _admin_key(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(_VARIABLE) or None
-    try:
-        text = sys.stdin.read() if file == Path("-") else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StackError(f"The API key cannot be read: {error}.") from error
-    return format_api_key(*parse_api_key(text))
-
-
 def duration(text: str | None) -> Duration | None:
     """Return what `90s`, `15m`, `2h` or `30d` mean; None for None.
 
@@ -150,11 +139,3 @@ def when(message: Message, field: str) -> str:
 def as_json(message: Message) -> dict[str, Any]:
     """Return a message as REST gives it."""
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns that are aligned and never cut: ids are there to be pasted."""
-    lines = [tuple(column.upper() for column in columns), *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
+from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, when
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
+from mda.cli.printing import print_records
 
 app = typer.Typer(help="The audit log: every change, and what auth refused.", no_args_is_help=True)
 
@@ -41,7 +42,8 @@ def list_entries(
         )
         for entry in entries
     ]
-    print_table(("#", "time", "actor", "action", "subject", "details"), rows)
+    columns = ("#", "time", "actor", "action", "subject", "details")
+    print_records(columns, rows, [as_json(entry) for entry in entries], output)
 
 
 @app.command("verify")

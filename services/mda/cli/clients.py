@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, print_table, when
+from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, when
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
+from mda.cli.printing import print_records
 
 app = typer.Typer(help="Clients: who may have tokens, for what.", no_args_is_help=True)
 
@@ -20,6 +21,16 @@ ClientArgument = Annotated[str, typer.Argument(help="The client's id (mdc_…)."
 DatasetOption = Annotated[
     list[str] | None, typer.Option("--dataset", help="A dataset, or '*' for all; may be given more than once.")
 ]
+RequestsOption = Annotated[
+    int | None, typer.Option("--requests-per-second", min=1, help="Calls a second, in place of its tier's.")
+]
+StreamsOption = Annotated[
+    int | None, typer.Option("--streams", min=1, help="Streams open at a time, in place of its tier's.")
+]
+SymbolsOption = Annotated[
+    int | None, typer.Option("--symbols", min=1, help="Symbols of a stream, in place of its tier's.")
+]
+RowsOption = Annotated[int | None, typer.Option("--rows-per-day", min=1, help="Rows a day, in place of its tier's.")]
 
 
 class Tier(StrEnum):
@@ -53,13 +64,20 @@ def create(
     role: Annotated[list[str], typer.Option("--role", help="A role; may be given more than once.")],
     dataset: DatasetOption = None,
     tier: Annotated[Tier, typer.Option(help="How much it may use.")] = Tier.FREE,
+    requests_per_second: RequestsOption = None,
+    streams: StreamsOption = None,
+    symbols: SymbolsOption = None,
+    rows_per_day: RowsOption = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a client: mda clients create desk --role reader --dataset SIM."""
-    request = pb.CreateClientRequest(name=name, tier=tier.in_contract, roles=role, datasets=dataset or ())
+    quotas = _quotas(requests_per_second, streams, symbols, rows_per_day)
+    request = pb.CreateClientRequest(
+        name=name, tier=tier.in_contract, roles=role, datasets=dataset or (), quotas=quotas
+    )
     _print([Api(data, url, key_file).call("CreateClient", request).client], output)
 
 
@@ -69,17 +87,24 @@ def update(
     role: Annotated[list[str] | None, typer.Option("--role", help="A role; may be given more than once.")] = None,
     dataset: DatasetOption = None,
     tier: Annotated[Tier | None, typer.Option(help="How much it may use.")] = None,
+    requests_per_second: RequestsOption = None,
+    streams: StreamsOption = None,
+    symbols: SymbolsOption = None,
+    rows_per_day: RowsOption = None,
+    of_tier: Annotated[bool, typer.Option("--limits-of-tier", help="Take away limits of its own.")] = False,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Change a client: what is given takes the place of what it has. Streams that it runs end."""
+    """Change a client: what is given takes the place of what it has, limits all together. Streams that it runs end."""
+    quotas = _quotas(requests_per_second, streams, symbols, rows_per_day)
     request = pb.UpdateClientRequest(
         client_id=client_id,
         tier=tier.in_contract if tier else None,
         roles=pb.Roles(names=role) if role else None,
         datasets=pb.Datasets(names=dataset) if dataset else None,
+        quotas=quotas if quotas != pb.Quotas() or of_tier else None,
     )
     _print([Api(data, url, key_file).call("UpdateClient", request).client], output)
 
@@ -110,6 +135,10 @@ def enable(
     _print([Api(data, url, key_file).call("EnableClient", request).client], output)
 
 
+def _quotas(requests: int | None, streams: int | None, symbols: int | None, rows: int | None) -> pb.Quotas:
+    return pb.Quotas(requests_per_second=requests, streams=streams, symbols_per_subscription=symbols, rows_per_day=rows)
+
+
 def _print(clients: Sequence[pb.Client], output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps([as_json(client) for client in clients]))
@@ -125,4 +154,5 @@ def _print(clients: Sequence[pb.Client], output: Output) -> None:
         )
         for client in clients
     ]
-    print_table(("id", "name", "tier", "scopes", "datasets", "disabled"), rows)
+    columns = ("id", "name", "tier", "scopes", "datasets", "disabled")
+    print_records(columns, rows, [as_json(client) for client in clients], output)

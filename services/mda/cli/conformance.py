@@ -38,7 +38,7 @@ def conformance(
     ] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Publish holes, late rows, crashes and more, and tell what a client must have received.
@@ -48,7 +48,7 @@ def conformance(
 
     Example: mda conformance --seed 7 --speed 2
     """
-    address, key = connection(data, url, api_key)
+    address, key = connection(data, url, key_file)
     name = producer or f"conformance-{secrets.token_hex(4)}"
     begin_ns = time.time_ns() if start is None else start
     plan = Plan(dataset=dataset, producer=name, seed=seed, rows=rows, start_ns=begin_ns, speed=speed)

@@ -33,9 +33,9 @@ def env(data: DataOption = Path(".mda")) -> None:
 
 
 @app.command()
-def token(data: DataOption = Path(".mda"), url: UrlOption = None, api_key: KeyOption = None) -> None:
+def token(data: DataOption = Path(".mda"), url: UrlOption = None, key_file: KeyOption = None) -> None:
     """Print a token: curl -H "Authorization: Bearer $(mda token)" …."""
-    address, key = connection(data, url, api_key)
+    address, key = connection(data, url, key_file)
     typer.echo(asyncio.run(_token(address, key)))
 
 

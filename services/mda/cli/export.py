@@ -100,7 +100,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Write rows to a file, in the order of the tape: CSV, JSON lines, Parquet or Arrow.
 
@@ -119,7 +119,7 @@ def export(
     chosen = _format(file, form)
     _check_file(file, chosen, overwrite=overwrite)
     wanted = Export(dataset, symbol or None, start, end, _KINDS[kind], corrected, file, chosen)
-    address, key = connection(data, url, api_key)
+    address, key = connection(data, url, key_file)
     try:
         asyncio.run(_export(wanted, address, key))
     except KeyboardInterrupt:

@@ -3,124 +3,151 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from marketdata.client import Client
-from marketdata.columns import FIELDS, Kind
-from marketdata.errors import ApiError
-from marketdata.v1.instrument_pb2 import Instrument
-from mda.cli.options import DataOption, KeyOption, UrlOption, connection
-from mda.feeds.dbn import DbnFile, open_dbn
+from mda.cli.folder import StackError
+from mda.cli.ingest_run import Ingestion, MappedFile, Source
+from mda.cli.options import STREAM, DataOption, KeyOption, UrlOption, connection
+from mda.feeds.columnar import ColumnFile, open_columnar
+from mda.feeds.dbn import open_dbn
+from mda.feeds.mapping import ColumnMapping, guess, read_mapping
 
 app = typer.Typer()
 
 
-@dataclass(frozen=True, slots=True)
-class Ingested:
-    """What became of a file.
+class FormatName(StrEnum):
+    """What a file is."""
 
-    Attributes
-    ----------
-    what
-        The kind of its records.
-    records
-        How many it has.
-    added
-        How many of them were not there before.
-    flagged
-        How many of the added ones have a verdict.
-    """
+    DBN = "dbn"
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
 
-    what: str
-    records: int
-    added: int
-    flagged: int = 0
+
+class IngestKind(StrEnum):
+    """What its rows are."""
+
+    QUOTES = "quotes"
+    TRADES = "trades"
 
 
 @app.command()
 def ingest(
-    files: Annotated[list[Path], typer.Argument(help="DBN files: definitions, mbp-1, trades.", exists=True)],
+    files: Annotated[list[Path], typer.Argument(help="Files; - for standard input.")],
+    form: Annotated[
+        FormatName | None, typer.Option("--format", "-f", help="The format; by the file's name where not set.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-s", help="The dataset; DBN files tell it themselves.")
+    ] = None,
+    kind: Annotated[
+        IngestKind | None, typer.Option("--kind", "-k", help="What the rows are; guessed where not set.")
+    ] = None,
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", help="The symbol of all rows, where no column tells it.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", "-m", help="Which column is what: a YAML file; guessed where not set.")
+    ] = None,
+    save_mapping: Annotated[
+        Path | None, typer.Option("--save-mapping", help="Write the mapping to this file, and ingest nothing.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take what was guessed without a question.")] = False,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
-    """Put the records of files on the tape, each once: a file that is there already adds nothing.
+    """Put the rows of files on the tape, each once: a file that is there already adds nothing.
+
+    DBN (definitions, mbp-1, trades), CSV, Parquet, Arrow; packed with gzip, zstd, bz2 or lz4. What breaks off
+    goes on where it was when it is run again.
 
     Example: mda ingest es.definition.dbn.zst es.mbp-1.dbn.zst es.trades.dbn.zst
+
+    Example: mda ingest quotes.csv.gz --dataset TEST
+
+    Example: mda ingest trades.parquet --dataset TEST --save-mapping map.yaml
+
+    Example: zcat trades.csv.gz | mda ingest - --format csv --dataset TEST --symbol ESU4 --mapping map.yaml
     """
-    opened = [open_dbn(path) for path in files]
-    address, key = connection(data, url, api_key)
-    asyncio.run(_ingest(opened, address, key))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with _on_disk(files, form) as paths:
+        opened: list[Source] = []
+        for path in paths:
+            if form is FormatName.DBN or (form is None and ".dbn" in path.suffixes):
+                opened.append(open_dbn(path))
+                continue
+            file = open_columnar(path, None if form is None else form.value)
+            found = _mapping(file, mapping, kind, symbol)
+            if save_mapping is not None:
+                save_mapping.write_text(found.to_yaml())
+                console.print(f"The mapping stands in {save_mapping}. Nothing was ingested.")
+                return
+            if mapping is None and not yes:
+                _confirm(console, file, found)
+            if dataset is None:
+                raise typer.BadParameter("says where the rows go.", param_hint="--dataset")
+            opened.append(MappedFile(file, found, dataset))
+        ingestion = Ingestion(console)
+        try:
+            asyncio.run(ingestion.run(opened, *connection(data, url, key_file)))
+        except KeyboardInterrupt:
+            typer.echo(f"stopped: {ingestion.so_far}. The same command goes on from there.", err=True)
+            raise typer.Exit(130) from None
 
 
-async def _ingest(files: list[DbnFile], url: str, api_key: str) -> None:
-    console = Console()
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-    async with Client.connect(url, api_key) as client:
-        for file in files:
-            with progress:
-                result = await (
-                    _definitions(client, file) if file.kind is None else _rows(client, file, file.kind, progress)
-                )
-            console.print(_sentence(file, result), highlight=False)
+@contextmanager
+def _on_disk(files: list[Path], form: FormatName | None) -> Generator[list[Path]]:
+    """Give the files; standard input as one, too: its name is made of all its bytes."""
+    for file in files:
+        if file != STREAM and not file.is_file():
+            raise typer.BadParameter(f"There is no file {file}.", param_hint="FILES")
+    if STREAM not in files:
+        yield files
+        return
+    if form is None:
+        raise typer.BadParameter("says what comes on standard input.", param_hint="--format")
+    with tempfile.TemporaryDirectory(prefix="mda-ingest-") as folder:
+        path = Path(folder) / f"stdin.{form.value}"
+        with path.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+        yield [path if file == STREAM else file for file in files]
 
 
-async def _definitions(client: Client, file: DbnFile) -> Ingested:
-    wanted = file.instruments()
-    known = {instrument.symbol: instrument for instrument in await _known(client, file.dataset)}
-    put = await client.put_instruments(file.dataset, wanted)
-    added = sum(known.get(instrument.symbol) != instrument for instrument in put)
-    return Ingested("instruments", len(put), added)
+def _mapping(file: ColumnFile, path: Path | None, kind: IngestKind | None, symbol: str | None) -> ColumnMapping:
+    schema = file.schema()
+    if path is None:
+        return guess(schema, file.head(), kind=kind, only_symbol=symbol)
+    told = read_mapping(path)
+    if symbol is not None:
+        told = replace(told, symbol=None, only_symbol=symbol)
+    told.check(schema)
+    return told
 
 
-async def _rows(client: Client, file: DbnFile, kind: Kind, progress: Progress) -> Ingested:
-    ids = await _ids(client, file)
-    task = progress.add_task(file.path.name, total=None)
-    records = added = number = 0
-    async with client.publisher(file.dataset, file.producer) as publisher:
-        there = publisher.last_number
-        for batch in file.batches(ids):
-            number += 1
-            records += batch.rows
-            if number > there:
-                await publisher.publish(batch)
-                added += batch.rows
-            progress.update(task, completed=records)
-        await publisher.flush()
-        progress.update(task, total=records)
-        return Ingested(FIELDS[kind], records, added, publisher.flagged_rows)
-
-
-async def _ids(client: Client, file: DbnFile) -> dict[str, int]:
-    """Return the id of each symbol of a file; symbols without a definition are put as they are."""
-    known = {instrument.symbol: instrument.instrument_id for instrument in await _known(client, file.dataset)}
-    missing = [Instrument(symbol=symbol) for symbol in file.symbols.values() if symbol not in known]
-    for instrument in await client.put_instruments(file.dataset, missing):
-        known[instrument.symbol] = instrument.instrument_id
-    return known
-
-
-async def _known(client: Client, dataset: str) -> list[Instrument]:
-    try:
-        return await client.list_instruments(dataset)
-    except ApiError as error:
-        if error.reason != "UNKNOWN_DATASET":
-            raise
-        return []
-
-
-def _sentence(file: DbnFile, result: Ingested) -> str:
-    head = f"{file.path.name} → {file.dataset}: {result.records:,} {result.what}"
-    if result.added == 0:
-        return f"{head}, all there already: nothing added"
-    tail = f", {result.flagged:,} of them flagged" if result.flagged else ""
-    there = result.records - result.added
-    return f"{head}, {result.added:,} added{f' ({there:,} were there)' if there else ''}{tail}"
+def _confirm(console: Console, file: ColumnFile, mapping: ColumnMapping) -> None:
+    table = Table("ours", "in the file", "first value", title=f"{file.path.name}: {mapping.kind}")
+    head = file.head()
+    whose = mapping.symbol or f"all are {mapping.only_symbol}"
+    table.add_row("symbol", whose, str(head[mapping.symbol][0]) if mapping.symbol else "")
+    for ours, theirs in mapping.columns.items():
+        table.add_row(ours, theirs, str(head[theirs][0]))
+    console.print(table)
+    console.print(f"times: {mapping.times}; prices and sizes: {mapping.prices}")
+    if unused := set(head.schema.names) - {*mapping.columns.values(), mapping.symbol}:
+        console.print(f"not taken: {', '.join(sorted(unused))}")
+    if not sys.stdin.isatty():
+        raise StackError("This was guessed. Give --yes to take it, or --save-mapping to write it down and change it.")
+    typer.confirm("Is that right?", abort=True, err=True)

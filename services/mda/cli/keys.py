@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, duration, print_table, when
+from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, duration, when
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
+from mda.cli.printing import print_records
 
 app = typer.Typer(help="API keys: how clients get tokens.", no_args_is_help=True)
 
@@ -84,7 +85,8 @@ def _print(keys: Sequence[pb.ApiKey], output: Output) -> None:
         return
     times = ("create_time", "expire_time", "revoke_time", "last_use_time")
     rows = [(key.key_id, key.client_id, f"…{key.hint}", *(when(key, field) for field in times)) for key in keys]
-    print_table(("id", "client id", "secret", "created", "expires", "revoked", "last used"), rows)
+    columns = ("id", "client id", "secret", "created", "expires", "revoked", "last used")
+    print_records(columns, rows, [as_json(key) for key in keys], output)
 
 
 def _print_new(answer: pb.CreateApiKeyResponse | pb.RotateApiKeyResponse, output: Output) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from marketdata.client import Client
 from marketdata.columns import NANOS
 from marketdata.v1.bar_pb2 import BarFill, BarSource
-from mda.cli.options import DataOption, KeyOption, UrlOption, connection
+from mda.cli.options import DataOption, KeyOption, Output, OutputOption, UrlOption, connection
 from mda.cli.row_output import (
     BARS,
     DATASETS,
@@ -23,7 +23,6 @@ from mda.cli.row_output import (
     TRADES,
     TRADES_WITH_QUOTES,
     Form,
-    RowOutput,
     RowPrinter,
     print_rows,
 )
@@ -71,7 +70,6 @@ StartOption = Annotated[
 ]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many rows at the most.")]
 NewestOption = Annotated[bool, typer.Option("--newest-first", help="Begin with the newest.")]
-OutputOption = Annotated[RowOutput, typer.Option("--output", "-o", help="How to print.")]
 
 
 @app.command()
@@ -82,10 +80,10 @@ def quotes(
     end: EndOption = None,
     limit: LimitOption = 100,
     newest_first: NewestOption = False,
-    output: OutputOption = RowOutput.TABLE,
+    output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show quotes, by event time.
 
@@ -100,7 +98,7 @@ def quotes(
             dataset, symbol or None, start_ns=start_ns, end_ns=end, newest_first=newest_first, limit=most
         )
 
-    _show(QUOTES, output, limit, ask, connection(data, url, api_key))
+    _show(QUOTES, output, limit, ask, connection(data, url, key_file))
 
 
 @app.command()
@@ -115,10 +113,10 @@ def trades(
         bool, typer.Option("--corrected", help="Trades as they stand, not as they came: cancels and corrections done.")
     ] = False,
     with_quotes: Annotated[bool, typer.Option("--with-quotes", help="Show the quote before each trade, too.")] = False,
-    output: OutputOption = RowOutput.TABLE,
+    output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show trades, by event time.
 
@@ -147,7 +145,7 @@ def trades(
         )
 
     form, method = (TRADES_WITH_QUOTES, ask_joined) if with_quotes else (TRADES, ask)
-    _show(form, output, limit, method, connection(data, url, api_key))
+    _show(form, output, limit, method, connection(data, url, key_file))
 
 
 @app.command()
@@ -166,10 +164,10 @@ def bars(
         bool, typer.Option("--follow", "-f", help="Show bars as they come, from now on; again where they change.")
     ] = False,
     limit: LimitOption = 100,
-    output: OutputOption = RowOutput.TABLE,
+    output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show bars, by symbol and time.
 
@@ -191,7 +189,7 @@ def bars(
             async for update in bars:
                 printer.print(update.bars)
 
-        asyncio.run(_show_as_they_come(show, *connection(data, url, api_key)))
+        asyncio.run(_show_as_they_come(show, *connection(data, url, key_file)))
         return
     start_ns = _start(start, end)
 
@@ -208,7 +206,7 @@ def bars(
             limit=most,
         )
 
-    _show(BARS, output, limit, ask, connection(data, url, api_key))
+    _show(BARS, output, limit, ask, connection(data, url, key_file))
 
 
 @app.command()
@@ -219,10 +217,10 @@ def as_of(
         int | None,
         typer.Option("--at", parser=parse_time, metavar="TIME", help="RFC 3339 or a date; now where not set."),
     ] = None,
-    output: OutputOption = RowOutput.TABLE,
+    output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show each symbol's quote as of a time: the last one whose event was not after it.
 
@@ -233,15 +231,15 @@ def as_of(
     async def ask(client: Client, _most: int) -> Sequence[Message]:
         return await client.quotes_as_of(dataset, symbol or None, time_ns=time_ns)
 
-    _show(QUOTES, output, None, ask, connection(data, url, api_key))
+    _show(QUOTES, output, None, ask, connection(data, url, key_file))
 
 
 @app.command()
 def datasets(
-    output: OutputOption = RowOutput.TABLE,
+    output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show the datasets, and what they hold of each kind.
 
@@ -251,7 +249,7 @@ def datasets(
     async def ask(client: Client, _most: int) -> Sequence[Message]:
         return await client.list_datasets()
 
-    _show(DATASETS, output, None, ask, connection(data, url, api_key))
+    _show(DATASETS, output, None, ask, connection(data, url, key_file))
 
 
 def _start(start_ns: int | None, end_ns: int | None) -> int:
@@ -273,7 +271,7 @@ async def _show_as_they_come(show: Callable[[Client], Awaitable[None]], url: str
 
 def _show(
     form: Form,
-    output: RowOutput,
+    output: Output,
     limit: int | None,
     ask: Callable[[Client, int], Awaitable[Sequence[Message]]],
     address: tuple[str, str],

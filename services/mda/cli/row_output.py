@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import typer
@@ -17,21 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from marketdata.v1.bar_pb2 import Bar
+from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
+from mda.cli.options import Output
 
 _TIME_WIDTH: Final = 30
 _CELL_WIDTH: Final = 12
 _WIDE: Final = 200
 """How wide a table may be that goes to no terminal."""
-
-
-class RowOutput(StrEnum):
-    """How to print rows."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +59,7 @@ TRADES_WITH_QUOTES: Final = Form(
     ["event_time", "symbol", "price", "size", "side", "quote_event_time", "quote_bid_price", "quote_ask_price"],
 )
 BARS: Final = _form("bars", Bar, "start_time symbol open high low close volume count vwap state empty in_gap")
+GAPS: Final = _form("gaps", Gap, "state producer cause first_sequence last_sequence open_time close_time")
 DATASETS: Final = Form("datasets", _OF_DATASETS, _OF_DATASETS)
 
 _PREFIXES: Final = {
@@ -75,21 +69,22 @@ _PREFIXES: Final = {
     "state": "STATE_",
     "empty": "EMPTY_",
     "kind": "KIND_",
+    "cause": "CAUSE_",
 }
 """What the names of an enum's values begin with, by field."""
 
 
-def print_rows(form: Form, messages: Sequence[Message], output: RowOutput) -> None:
+def print_rows(form: Form, messages: Sequence[Message], output: Output) -> None:
     """Print rows on standard output.
 
     JSON is as over REST. In CSV and tables several verdicts of a row are separated by `|`.
     """
     rows = [MessageToDict(message, preserving_proto_field_name=True) for message in messages]
-    if output is RowOutput.JSON:
+    if output is Output.JSON:
         typer.echo(json.dumps(rows, indent=2))
         return
     lines = [line for row in rows for line in _lines(form, row)]
-    if output is RowOutput.CSV:
+    if output is Output.CSV:
         writer = csv.DictWriter(sys.stdout, form.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
@@ -106,22 +101,22 @@ class RowPrinter:
         As in `print_rows`.
     """
 
-    def __init__(self, form: Form, output: RowOutput) -> None:
+    def __init__(self, form: Form, output: Output) -> None:
         self._form = form
         self._output = output
         self._csv = csv.DictWriter(sys.stdout, form.columns, lineterminator="\n")
-        if output is RowOutput.CSV:
+        if output is Output.CSV:
             self._csv.writeheader()
-        elif output is RowOutput.TABLE:
+        elif output is Output.TABLE:
             typer.echo(_aligned(form, {name: name.replace("_", " ") for name in form.shown}))
 
     def print(self, messages: Sequence[Message]) -> None:
         """Print rows."""
         for message in messages:
             row = MessageToDict(message, preserving_proto_field_name=True)
-            if self._output is RowOutput.JSON:
+            if self._output is Output.JSON:
                 typer.echo(json.dumps(row))
-            elif self._output is RowOutput.CSV:
+            elif self._output is Output.CSV:
                 self._csv.writerow(_texts(row))
             else:
                 typer.echo(_aligned(self._form, _texts(row)))
@@ -162,7 +157,7 @@ def _print_table(form: Form, lines: Sequence[dict[str, str]]) -> None:
         console = Console(highlight=False, width=_WIDE)
     table = Table()
     for name in form.shown:
-        words = name in _PREFIXES or name in {"symbol", "dataset"}
+        words = name in _PREFIXES or name in {"symbol", "dataset", "producer"}
         table.add_column(name.replace("_", " "), justify="left" if words else "right", no_wrap=True)
     for line in lines:
         table.add_row(*(line.get(name, "") for name in form.shown))

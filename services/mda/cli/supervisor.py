@@ -43,6 +43,8 @@ class Spec:
         The file that its output is appended to.
     ready
         Tells whether it is ready for what comes after it.
+    nice
+        How far it stands back where processors are short: 0, not at all, to 19.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Spec:
     env: Mapping[str, str]
     log: Path
     ready: Callable[[], Awaitable[bool]]
+    nice: int = 0
 
 
 @dataclass(slots=True)
@@ -146,6 +149,8 @@ class Supervisor:
                 # Ctrl-C is for the supervisor, which stops its children in order.
                 start_new_session=True,
             )
+        if spec.nice:
+            _stand_back(process.pid, spec.nice)
         self._processes[spec.name] = process
         child.pid = process.pid
         child.started_s = time.time()
@@ -162,6 +167,13 @@ class Supervisor:
     def _set(self, child: Child, state: str) -> None:
         child.state = state
         self._changed()
+
+
+def _stand_back(pid: int, nice: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended already, or this kernel has no such groups
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        # Where Linux shares processors among sessions first, the session's own number counts.
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 async def _terminate(process: asyncio.subprocess.Process) -> None:

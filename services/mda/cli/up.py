@@ -20,6 +20,7 @@ from rich.table import Table
 
 from mda.cli.folder import Folder, StackError
 from mda.cli.options import DataOption, Output, OutputOption, command_path
+from mda.cli.printing import print_records
 from mda.cli.supervisor import StartError, Supervisor
 
 if TYPE_CHECKING:  # imported where it is used: it takes a second, and most commands do not need it
@@ -69,6 +70,10 @@ def status(data: DataOption = Path(".mda"), output: OutputOption = Output.TABLE)
     whole = runs and bool(state.get("ready")) and all(process["state"] == "running" for process in processes)
     if output is Output.JSON:
         typer.echo(json.dumps({"running": runs, "url": state.get("url"), "processes": processes}))
+    elif output is Output.CSV:
+        columns = ("name", "state", "pid", "restarts")
+        rows = [[str(process.get(column, "")) for column in columns] for process in processes]
+        print_records(columns, rows, processes, output)
     elif not runs:
         raise StackError(f"No stack runs in {folder.root}. `mda up` starts one.")
     else:

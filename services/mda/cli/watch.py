@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,9 @@ from rich.table import Table
 
 from marketdata.client import Client
 from marketdata.columns import ABSENT, Batch, Kind
+from marketdata.query.v1.query_service_pb2 import Watermark
 from marketdata.subscriber import Start, Subscriber
+from marketdata.v1.gap_pb2 import Gap
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
 from mda.market.decimals import format_decimal
@@ -42,6 +44,40 @@ class Line:
     time_ns: int = 0
 
 
+@dataclass(slots=True)
+class Health:
+    """How the subscription is."""
+
+    lag_entries: int = 0
+    lag_s: float = 0.0
+    open_gaps: int = 0
+    _rows: int = 0
+    _rate: float = 0.0
+    _since_s: float = field(default_factory=time.monotonic)
+
+    def note_gap(self, gap: Gap) -> None:
+        """Count a gap that opens, or closes."""
+        self.open_gaps += 1 if gap.state == Gap.STATE_OPEN else -1 if self.open_gaps else 0
+
+    def note_watermark(self, watermark: Watermark) -> None:
+        """Note how far behind it is."""
+        self.lag_entries = watermark.lag_entries
+        self.lag_s = watermark.lag.ToTimedelta().total_seconds()
+
+    def rate(self, rows: int) -> float:
+        """Return how many rows come in a second, over a second or more."""
+        seconds = time.monotonic() - self._since_s
+        if seconds >= 1:
+            self._rate = (rows - self._rows) / seconds
+            self._rows, self._since_s = rows, time.monotonic()
+        return self._rate
+
+    def text(self) -> str:
+        """Return the lag, and the gaps that opened since."""
+        lag = f"lags by {self.lag_entries:,} entries, {self.lag_s:.1f} s" if self.lag_entries else "up to date"
+        return f"{lag}, open gaps: {self.open_gaps}"
+
+
 @app.command()
 def watch(
     symbols: Annotated[list[str] | None, typer.Argument(help="Symbols; all where none is named.")] = None,
@@ -49,30 +85,33 @@ def watch(
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
-    api_key: KeyOption = None,
+    key_file: KeyOption = None,
 ) -> None:
     """Show quotes and trades as they come. Ctrl-C stops.
 
     Example: mda watch ALFA ECHO/USD
     """
-    address, key = connection(data, url, api_key)
+    address, key = connection(data, url, key_file)
     asyncio.run(_watch(symbols or None, dataset, seconds, address, key))
 
 
 async def _watch(symbols: list[str] | None, dataset: str, seconds: float | None, url: str, api_key: str) -> None:
     console = Console()
     lines: dict[str, Line] = {}
+    health = Health()
     async with Client.connect(url, api_key) as client:
-        subscriber = client.subscribe(dataset, symbols, Start(snapshot=True))
+        subscriber = client.subscribe(
+            dataset, symbols, Start(snapshot=True), on_gap=health.note_gap, on_watermark=health.note_watermark
+        )
         with Live(console=console, refresh_per_second=_REFRESH_PER_S) as live:
             try:
                 async with asyncio.timeout(seconds):
-                    await _follow(subscriber, dataset, lines, live)
+                    await _follow(subscriber, dataset, lines, health, live)
             except TimeoutError:
-                live.update(_table(dataset, lines, subscriber, wide=live.console.width >= _WIDE))
+                live.update(_table(dataset, lines, subscriber, health, wide=live.console.width >= _WIDE))
 
 
-async def _follow(subscriber: Subscriber, dataset: str, lines: dict[str, Line], live: Live) -> None:
+async def _follow(subscriber: Subscriber, dataset: str, lines: dict[str, Line], health: Health, live: Live) -> None:
     drawn_s = 0.0
     async for update in subscriber:
         unknown = [s.symbol for s in update.status.symbols if not s.instrument_id] if update.status else []
@@ -82,7 +121,7 @@ async def _follow(subscriber: Subscriber, dataset: str, lines: dict[str, Line], 
             _take(batch, lines, subscriber.symbols)
         if time.monotonic() - drawn_s > 1 / _REFRESH_PER_S:
             drawn_s = time.monotonic()
-            live.update(_table(dataset, lines, subscriber, wide=live.console.width >= _WIDE))
+            live.update(_table(dataset, lines, subscriber, health, wide=live.console.width >= _WIDE))
 
 
 def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None:
@@ -99,8 +138,10 @@ def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None
             line.trade, line.trade_size = int(batch["price"][row]), int(batch["size"][row])
 
 
-def _table(dataset: str, lines: dict[str, Line], subscriber: Subscriber, *, wide: bool) -> Table:
-    table = Table(title=dataset, caption=f"connections: {subscriber.connections}; Ctrl-C stops")
+def _table(dataset: str, lines: dict[str, Line], subscriber: Subscriber, health: Health, *, wide: bool) -> Table:
+    rows = sum(line.rows for line in lines.values())
+    caption = f"{health.rate(rows):,.0f} rows/s, {health.text()}, connections: {subscriber.connections}; Ctrl-C stops"
+    table = Table(title=dataset, caption=caption)
     table.add_column("symbol", no_wrap=True)
     sizes = ("bid size", "ask size", "last size")
     for name in ("bid size", "bid", "ask", "ask size", "spread", "last", "last size", "rows", "age"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,13 +103,15 @@ class DbnFile:
         found = {definition.raw_symbol: _instrument(definition) for definition in definitions}
         return list(found.values())
 
-    def batches(self, ids: Mapping[str, int]) -> Iterator[Batch]:
+    def batches(self, ids: Mapping[str, int], on_read: Callable[[int], object] = int) -> Iterator[Batch]:
         """Yield the rows of the file, in its order.
 
         Parameters
         ----------
         ids
             The dataset's id of each symbol of the file.
+        on_read
+            Called with how many bytes of the file have been read.
         """
         dtype = _DTYPES[self.schema]
         lookup = _lookup(self.symbols, ids)
@@ -121,6 +123,7 @@ class DbnFile:
                 records = np.frombuffer(data, dtype)
                 if (records["length"] != dtype.itemsize // _LENGTH_UNIT).any():
                     raise FileError(f"{self.path} has records that are not of its schema, {self.schema}.")
+                on_read(_position(file))
                 yield self._batch(records, lookup)
 
     def _batch(self, records: NDArray[Any], lookup: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> Batch:
@@ -222,6 +225,10 @@ class _Frames(io.RawIOBase):
         self._packed = b""
         self._plain = b""
 
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
     def readable(self) -> bool:
         return True
 
@@ -245,6 +252,12 @@ class _Frames(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _position(file: Any) -> int:
+    """Return how much of a file has been read, in its own bytes."""
+    frames = getattr(file, "raw", None)
+    return frames.position if isinstance(frames, _Frames) else file.tell()
 
 
 def _read_metadata(file: IO[bytes]) -> bytes:

@@ -45,9 +45,13 @@ class Method:
     idempotent
         Whether it is HTTP GET, and so may be tried again.
     scope
-        The scope that opens it; empty where there is none.
+        The scope that opens it; empty where none does.
     public
         Whether it is open to callers without a token.
+    past
+        Whether it reads the past, and may take long.
+    any_client
+        Whether any token opens it.
     """
 
     service: str
@@ -57,6 +61,8 @@ class Method:
     idempotent: bool
     scope: str
     public: bool
+    past: bool = False
+    any_client: bool = False
 
     @property
     def path(self) -> str:
@@ -90,6 +96,8 @@ def _method(cluster: str, method: MethodDescriptor) -> Method:
         idempotent=bool(options.Extensions[_HTTP].get),
         scope=access.scope,
         public=access.public,
+        past=access.past,
+        any_client=access.any_client,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mda.gateway.methods import descriptor_set, services
 from mda.gateway.parts import PartError, folder, load, names, text
 from mda.gateway.replies import replies
-from mda.gateway.routes import policies, route_table
+from mda.gateway.routes import HISTORY, policies, route_table
 from mda.gateway.sds import SDS_FILE, dump, write_file, write_sds
 from mda.gateway.settings import OPENAPI, GatewaySettings, Rate, Upstream
 from mda.gateway.strict import strict_fields_code
@@ -166,12 +166,13 @@ def _access_log(path: Path | None) -> dict[str, Any]:
 
 
 def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
-    return {
+    upstreams = {
         "archive": settings.archive,
         "auth": settings.auth,
         "ingestion": settings.ingestion,
         "query": settings.query,
     }
+    return upstreams if settings.history is None else upstreams | {HISTORY: settings.history}
 
 
 def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:

@@ -8,6 +8,9 @@ from mda.gateway.methods import Method, methods
 from mda.gateway.parts import load
 from mda.gateway.settings import GatewaySettings
 
+HISTORY: Final = "history"
+"""The cluster of methods of the past, where they have one."""
+
 _HEALTH: Final = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List")
 _REFLECTION: Final = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -28,7 +31,7 @@ def route_table(settings: GatewaySettings, sse_transcoder: dict[str, Any]) -> di
     sse_transcoder
         The transcoder's configuration for callers that ask for server-sent events.
     """
-    grpc = [_route(method) for method in [*methods(), *_common_methods(settings)]]
+    grpc = [_route(method, settings) for method in [*methods(), *_common_methods(settings)]]
     origins = [{"exact": origin} for origin in settings.cors_origins]
     openapi = load("routes/openapi", file=str(settings.openapi))
     return load("routes/table", origins=origins, routes=[openapi, *_rest_first(sse_transcoder), *grpc, _rest_last()])
@@ -40,6 +43,8 @@ def policies(settings: GatewaySettings) -> dict[str, Any]:
     for method in [*methods(), *_common_methods(settings)]:
         if method.public:
             table.setdefault("public", []).append(method.path)
+        elif method.any_client:
+            table.setdefault("any client", []).append(method.path)
         elif method.scope:
             table.setdefault(f"scope {method.scope}", []).append(method.path)
     return {name: _policy(name, paths) for name, paths in sorted(table.items())}
@@ -55,13 +60,13 @@ def _common_methods(settings: GatewaySettings) -> list[Method]:
     ]
 
 
-def _route(method: Method) -> dict[str, Any]:
+def _route(method: Method, settings: GatewaySettings) -> dict[str, Any]:
     kind = "stream" if method.streaming else "read" if method.idempotent else "write"
     route: dict[str, Any] = load(
         f"routes/{kind}",
         name=method.path[1:],
         path=method.path,
-        cluster=method.cluster,
+        cluster=HISTORY if method.past and settings.history is not None else method.cluster,
         # For the message of a refusal.
         metadata={"filter_metadata": {"mda": {"scope": method.scope or "none opens it"}}},
     )
@@ -91,13 +96,15 @@ def _policy(name: str, paths: list[str]) -> dict[str, Any]:
     permissions = [{"url_path": {"path": {"exact": path}}} for path in paths]
     if name == "public":
         return {"permissions": permissions, "principals": [{"any": True}]}
+    # A token that names no client would be counted by no rate limit.
+    client = {"header": {"name": "x-mda-client", "present_match": True}}
+    if name == "any client":
+        return {"permissions": permissions, "principals": [client]}
     scope = name.removeprefix("scope ")
     matcher = {
         "filter": "envoy.filters.http.jwt_authn",
         "path": [{"key": "payload"}, {"key": "scope"}],
         "value": {"list_match": {"one_of": {"string_match": {"exact": scope}}}},
     }
-    # A token that names no client would be counted by no rate limit.
-    client = {"header": {"name": "x-mda-client", "present_match": True}}
     holder = {"and_ids": {"ids": [{"sourced_metadata": {"metadata_matcher": matcher}}, client]}}
     return {"permissions": permissions, "principals": [holder]}

@@ -56,7 +56,11 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Calls per client, by the `tier` claim of its token.
+    """A guard before the services: calls per client, by the `tier` claim of its token.
+
+    What a client may is the services' to say, all replicas together (`mda.runtime.usage`).
+    Here it is twice what its tier says, at each gateway, so that a flood ends before it
+    costs more than a look at a token.
 
     Parameters
     ----------
@@ -68,9 +72,9 @@ class Limits:
         OAuth's endpoints, where secrets could be guessed: each remote address.
     """
 
-    free: Rate = Rate(burst=40, per_second=20)
-    pro: Rate = Rate(burst=400, per_second=200)
-    internal: Rate = Rate(burst=20_000, per_second=10_000)
+    free: Rate = Rate(burst=80, per_second=40)
+    pro: Rate = Rate(burst=800, per_second=400)
+    internal: Rate = Rate(burst=40_000, per_second=20_000)
     other: Rate = Rate(burst=5, per_second=1)
     token: Rate = Rate(burst=20, per_second=5)
 
@@ -99,6 +103,8 @@ class GatewaySettings:
         A unix socket that Envoy makes for itself, to fetch the signing keys.
     archive, auth, ingestion, query
         The services.
+    history
+        Instances of query for methods of the past alone; None where query itself serves them.
     descriptors
         Where the FileDescriptorSet of the services lies when Envoy starts, and `openapi.json`
         beside it.
@@ -132,6 +138,7 @@ class GatewaySettings:
     auth: Upstream
     ingestion: Upstream
     query: Upstream
+    history: Upstream | None = None
     descriptors: Path
     sds: Path | None = None
     certificates: Path | None = None

@@ -141,8 +141,8 @@ class Publication:
         await self._sideline.open(self._last_taken)
         return self._last_taken
 
-    async def submit(self, item: Numbered) -> None:
-        """Take a batch in; wait while too many rows wait for the tape.
+    async def submit(self, item: Numbered) -> bool:
+        """Take a batch in; wait while too many rows wait for the tape. Return whether its number is new.
 
         Raises
         ------
@@ -157,8 +157,10 @@ class Publication:
                 number=item.number,
                 next=self._last_taken + 1,
             )
+        new = item.number > self._last_taken
         self._last_taken = max(self._last_taken, item.number)
         await self._queue.put(item)
+        return new
 
     def close(self, error: Exception | None = None) -> None:
         """Take no more batches; with an error, fail with it after those taken."""

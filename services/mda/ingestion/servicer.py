@@ -44,6 +44,7 @@ from mda.market.instruments import Directory
 from mda.market.pages import decode_page, encode_page
 from mda.market.policy import effective
 from mda.market.rows import batch_of_quotes, batch_of_trades, quotes_of_batch, timestamp, trades_of_batch
+from mda.runtime.identity import current_account
 from mda.runtime.lease import while_token_lives
 from mda.runtime.telemetry import BYTES, ROWS
 from mda.runtime.validation import validate_request
@@ -185,12 +186,14 @@ def _read_open(data: bytes) -> PublishRequest.Open:
 
 
 async def _read_batches(requests: AsyncIterator[bytes], publication: Publication, dataset: str) -> None:
-    rows, size = ROWS.labels("in", dataset), BYTES.labels("in", dataset)
+    rows, size, account = ROWS.labels("in", dataset), BYTES.labels("in", dataset), current_account()
     try:
         async for data in requests:
             size.inc(len(data))
+            account.require_rows()
             for item in read_batches(data):
-                await publication.submit(item)
+                if await publication.submit(item):  # what comes again has been counted
+                    account.count_rows(item.batch.rows)
                 rows.inc(item.batch.rows)
     except Exception as error:  # whatever it is, the stream ends with it, after the acknowledgements
         publication.close(error)

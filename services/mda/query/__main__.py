@@ -32,7 +32,8 @@ async def build(settings: ServiceSettings, draining: asyncio.Event) -> AsyncGene
         hubs = Hubs(
             client, own.ring_bytes, tasks, own.cursor_key.get_secret_value().encode(), LakeSettings().location()
         )
-        tasks.create_task(hubs.discover())
+        if own.follow_all:
+            tasks.create_task(hubs.discover())
         workers = Workers()
         servicer = QueryServicer(hubs, draining, workers)
         try:

@@ -11,17 +11,18 @@ from mda.query.conflation import ConflatedSubscription
 from mda.query.hub import Hub
 from mda.query.selection import ALL_KINDS
 from mda.query.subscription import Subscription
+from mda.runtime.usage.account import Account
 
 _HEARTBEAT_S: Final = 5.0
 
 
-async def start_subscription(hub: Hub, start: SubscribeRequest.Start) -> Subscription:
+async def start_subscription(hub: Hub, start: SubscribeRequest.Start, account: Account | None = None) -> Subscription:
     """Return the subscription that a `start` asks for, with its first symbols.
 
     Raises
     ------
     MarketDataError
-        For a cursor or a time that does not do.
+        For a cursor or a time that does not do; TOO_MANY_SYMBOLS.
     """
     position = await _position(hub, start)
     heartbeat_s = start.heartbeat.ToTimedelta().total_seconds() if start.HasField("heartbeat") else _HEARTBEAT_S
@@ -40,6 +41,7 @@ async def start_subscription(hub: Hub, start: SubscribeRequest.Start) -> Subscri
         if start.HasField("conflate")
         else Subscription(hub, position, heartbeat_s, kinds, snapshot=start.snapshot, corrected=corrected)
     )
+    subscription.account = account
     await subscription.select(start.symbols, add=True)
     return subscription
 

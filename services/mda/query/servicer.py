@@ -53,7 +53,7 @@ from mda.query.stream import Stream, serialize
 from mda.query.subscription import Subscription
 from mda.query.symbols import find_ids, start_position
 from mda.runtime.errors import status_of
-from mda.runtime.identity import current_principal
+from mda.runtime.identity import current_account, current_principal
 from mda.runtime.interceptors import check_request
 from mda.runtime.lease import Lease, while_token_lives
 
@@ -113,7 +113,7 @@ class QueryServicer:
         async with while_token_lives():
             drain = asyncio.create_task(self._draining.wait())
             try:
-                async with aclosing(self._history.scan(request)) as messages:
+                async with aclosing(self._history.scan(request, current_account())) as messages:
                     async for data in messages:
                         await context.write(data)
                         if drain.done():
@@ -162,7 +162,7 @@ class QueryServicer:
                 resumed = _metadata(context, "last-event-id")
                 if resumed:
                     request.cursor = resumed
-                await self._pump(await self._history.stream_bars(request), context)
+                await self._pump(await self._history.stream_bars(request, current_account()), context)
         except MarketDataError as error:
             await _write_last(context, [serialize(StreamBarsResponse(end=status_of(error)))])
             raise
@@ -173,7 +173,7 @@ class QueryServicer:
         try:
             async with while_token_lives() as lease:
                 start = await _read_start(requests)
-                subscription = await start_subscription(await self._hubs.get(start.dataset), start)
+                subscription = await start_subscription(await self._hubs.get(start.dataset), start, current_account())
                 lease.before_end(_EXPIRY_NOTICE_S, partial(_tell_expiry, subscription, lease))
                 reader = asyncio.create_task(_read_changes(requests, subscription, lease))
                 try:
@@ -206,6 +206,7 @@ class QueryServicer:
             async with while_token_lives():
                 hub = await self._hubs.get(request.dataset)
                 ids = await find_ids(hub, request.symbols)
+                current_account().require_symbols(len(hub.directory if ids is None else ids), "symbols")
                 # What a browser says when it connects again: it knows better than the address.
                 resumed = _metadata(context, "last-event-id")
                 snapshot = request.snapshot and not resumed
@@ -218,6 +219,7 @@ class QueryServicer:
 
     async def _pump(self, stream: Stream | BarStream, context: Context) -> None:
         """Write a stream's messages until it ends."""
+        stream.account = current_account()
         drain = asyncio.create_task(self._close_on_drain(stream))
         try:
             await stream.send(context.write)

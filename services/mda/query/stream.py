@@ -13,10 +13,12 @@ from google.protobuf.message import Message
 
 from marketdata.query.v1.query_service_pb2 import Watermark
 from marketdata.v1.gap_pb2 import Gap
+from mda.market.errors import MarketDataError
 from mda.market.rows import timestamp
 from mda.query.backlog import Backlog
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
+from mda.runtime.usage.account import Account
 
 MAX_WRITE_BYTES: Final = 1 << 20
 """Entries are joined into one message up to this size; one entry may be larger."""
@@ -43,6 +45,8 @@ class Stream:
 
     Attributes
     ----------
+    account
+        What its client may still use; None where nothing is counted.
     position
         The sequence number of the newest entry that the reader has been sent, or did
         not want.
@@ -66,6 +70,7 @@ class Stream:
         self._stirred = True
         self._backlog = Backlog(hub)
         self._place_ns = 0  # when the tape took the entry at `position`, where the stream was behind
+        self.account: Account | None = None
         self.delivered_rows = 0
         self.conflated_rows = 0
 
@@ -78,6 +83,7 @@ class Stream:
         if self._sent_bytes != self._counted[0]:
             self._report()
             self._sent_s = now_s
+            self._end_where_spent()
         elif now_s - self._sent_s >= self._heartbeat_s:
             self._silent = True
             self._stir()
@@ -107,8 +113,10 @@ class Stream:
         Exception
             That of `close`.
         MarketDataError
-            CURSOR_OUT_OF_RANGE if the tape loses the reader's place.
+            CURSOR_OUT_OF_RANGE if the tape loses the reader's place; ROW_QUOTA_SPENT.
         """
+        if self.account is not None:
+            self.account.require_rows()
         self.hub.add(self)
         try:
             while self._error is None:
@@ -209,6 +217,7 @@ class Stream:
             lag_entries=max(self.hub.head - self.position, 0),  # a cursor of a replica that is ahead
             conflated_rows=self.conflated_rows,
             lag=self._lag(),
+            rows_left_today=self.account.rows_left if self.account is not None else None,
         )
 
     def _lag(self) -> Duration:
@@ -217,9 +226,19 @@ class Stream:
             lag.FromNanoseconds(max(newest.time_ns - self._place_ns, 0))
         return lag
 
+    def _end_where_spent(self) -> None:
+        if self.account is not None:
+            try:
+                self.account.require_rows()
+            except MarketDataError as error:
+                self.close(error)
+
     def _report(self) -> None:
         """Count what was sent since the last time: not at each message, which would cost more than the message."""
-        self.hub.count(self._sent_bytes - self._counted[0], self.delivered_rows - self._counted[1])
+        rows = self.delivered_rows - self._counted[1]
+        self.hub.count(self._sent_bytes - self._counted[0], rows)
+        if self.account is not None:
+            self.account.count_rows(rows)
         self._counted = (self._sent_bytes, self.delivered_rows)
 
 

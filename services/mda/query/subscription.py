@@ -91,7 +91,7 @@ class Subscription(Stream):
         Raises
         ------
         MarketDataError
-            INVALID_FIELD for an unsubscription that cannot be.
+            INVALID_FIELD for an unsubscription that cannot be; TOO_MANY_SYMBOLS.
         """
         field = request.WhichOneof("message") or "message"
         if field not in {"subscribe", "unsubscribe"}:
@@ -114,10 +114,19 @@ class Subscription(Stream):
                 "unsubscribe.symbols: the subscription is on all symbols. Unsubscribe all.",
             )
         ids = await self.hub.find_symbols(symbols.symbols)
+        if add and self.account is not None:
+            self.account.require_symbols(self._count_with(symbols, ids), "subscribe.symbols")
         self._changes.append(Change(add, symbols.all, symbols.symbols, ids))
         if len(self._changes) >= _MAX_WAITING_CHANGES:
             self._room.clear()
         self._stir()
+
+    def _count_with(self, symbols: SymbolSelection, ids: Sequence[int | None]) -> int:
+        """Return how many symbols there are with those that are added, as far as changes have taken effect."""
+        if symbols.all or self._selection.ids is None:
+            return len(self.hub.directory)
+        waiting = [change.known for change in self._changes if change.add]
+        return len(self._selection.ids.union(*waiting, (found for found in ids if found is not None)))
 
     def farewell(self) -> bytes:
         """Return the message that tells that the server is about to go."""

@@ -24,7 +24,8 @@ class Rule:
     Attributes
     ----------
     scope
-        The scope that the token must hold; empty where the method is public.
+        The scope that the token must hold; empty where the method is public, or open to each
+        client.
     public
         Whether it is open to callers without a token.
     dataset
@@ -33,12 +34,19 @@ class Rule:
         does not, so that nobody may call it.
     request
         The type of its requests; None where they name no dataset.
+    any_client
+        Whether it is open to each client, whatever its token's scopes.
+    rows
+        The field of the response, or else of the request, whose items are rows that count;
+        empty where none does.
     """
 
     scope: str = ""
     public: bool = False
     dataset: tuple[str, ...] | None = None
     request: type[Message] | None = None
+    any_client: bool = False
+    rows: str = ""
 
     @property
     def field(self) -> str:
@@ -51,6 +59,11 @@ class Rule:
         for name in self.dataset or ():
             value = getattr(value, name)
         return str(value)
+
+    def rows_of(self, request: object, response: object) -> int:
+        """Return how many rows a unary call was about."""
+        side = response if hasattr(response, self.rows) else request
+        return len(getattr(side, self.rows))
 
     def parsed(self, request: object) -> object:
         """Return a request as a message where it came as bytes; a `Malformed` where it is none."""
@@ -80,8 +93,9 @@ def _rule(method: MethodDescriptor) -> Rule | None:
         return None
     access = options.Extensions[_ACCESS]
     if access.public or access.no_dataset:
-        return Rule(access.scope, access.public, ())
-    return Rule(access.scope, dataset=_dataset_path(method), request=GetMessageClass(method.input_type))
+        return Rule(access.scope, access.public, (), any_client=access.any_client)
+    request = GetMessageClass(method.input_type)
+    return Rule(access.scope, dataset=_dataset_path(method), request=request, rows=access.rows)
 
 
 def _dataset_path(method: MethodDescriptor) -> tuple[str, ...] | None:

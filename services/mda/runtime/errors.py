@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -52,6 +53,10 @@ CATALOG: Final[Mapping[ErrorReason, grpc.StatusCode]] = {
     reasons.ERROR_REASON_UNKNOWN_API_KEY: _C.NOT_FOUND,
     reasons.ERROR_REASON_API_KEY_ENDED: _C.FAILED_PRECONDITION,
     reasons.ERROR_REASON_AUTH_UNAVAILABLE: _C.UNAVAILABLE,
+    reasons.ERROR_REASON_RATE_LIMITED: _C.RESOURCE_EXHAUSTED,
+    reasons.ERROR_REASON_TOO_MANY_STREAMS: _C.RESOURCE_EXHAUSTED,
+    reasons.ERROR_REASON_TOO_MANY_SYMBOLS: _C.RESOURCE_EXHAUSTED,
+    reasons.ERROR_REASON_ROW_QUOTA_SPENT: _C.RESOURCE_EXHAUSTED,
 }
 """The status code of each reason, as documented in `marketdata/v1/error_reason.proto`."""
 
@@ -90,7 +95,21 @@ def _add_detail(
     status.details.append(packed)
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: MarketDataError) -> None:
-    """End a call with an error. Does not return: raises grpc's own abort error."""
-    trailers = (("grpc-status-details-bin", status_of(error).SerializeToString()),)
-    await context.abort(status_code(error), error.message, trailers)
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: MarketDataError, headers: Sequence[tuple[str, str]] = ()
+) -> None:
+    """End a call with an error. Does not return: raises grpc's own abort error.
+
+    Parameters
+    ----------
+    context
+        The call.
+    error
+        The error.
+    headers
+        More to say among the trailers, which are REST's headers where nothing was sent before.
+    """
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
+    if error.retry_after_s is not None:
+        trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
+    await context.abort(status_code(error), error.message, (*trailers, *headers))

@@ -8,14 +8,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
 
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
+from mda.market.quotas import Quotas
 from mda.runtime.revocation import Revocations
+from mda.runtime.usage.account import Account
 
 _ALGORITHM: Final = "ES256"
 LEEWAY_S: Final = 10
@@ -52,6 +54,8 @@ class Principal:
     version
         The version of the client that the token was made for: each change of what it
         may do makes the next one.
+    quotas
+        What it may use; a token that says nothing has no limits.
     """
 
     client: str
@@ -62,6 +66,7 @@ class Principal:
     key: str = ""
     token_id: str = ""
     version: int = 0
+    quotas: Quotas = field(default_factory=Quotas)
 
     def may_see(self, dataset: str) -> bool:
         """Return whether it is entitled to a dataset."""
@@ -84,9 +89,12 @@ class Caller:
         How a fresh token is looked at; None where the call takes none.
     revocations
         What may end its streams before their time.
+    account
+        What its client may still use.
     """
 
     principal: Principal
+    account: Account
     renew: Renew | None = None
     revocations: Revocations | None = None
 
@@ -111,6 +119,27 @@ def current_caller() -> Caller:
 def current_principal() -> Principal:
     """Return the holder of the token of the call that is being served. Errors as in `current_caller`."""
     return current_caller().principal
+
+
+def current_account() -> Account:
+    """Return what the client of the call that is being served may still use. Errors as in `current_caller`."""
+    return current_caller().account
+
+
+def rate_headers() -> tuple[tuple[str, str], ...]:
+    """Return the `x-ratelimit-*` headers of the call that is being served; none where nothing limits it.
+
+    As Envoy writes them (draft-polli-ratelimit-headers-03).
+    """
+    caller = _current.get()
+    left = caller.account.calls_left if caller is not None else None
+    if left is None:
+        return ()
+    return (
+        ("x-ratelimit-limit", f"{left.limit}, {left.limit};w=1"),
+        ("x-ratelimit-remaining", str(left.remaining)),
+        ("x-ratelimit-reset", str(left.reset_s)),
+    )
 
 
 def set_caller(caller: Caller | None) -> None:
@@ -242,6 +271,7 @@ class TokenVerifier:
             key=str(claims.get("client_id", "")),
             token_id=str(claims.get("jti", "")),
             version=int(claims.get("version", 0)),
+            quotas=Quotas.of_claim(claims.get("quotas") or {}),
         )
 
 

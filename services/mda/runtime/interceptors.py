@@ -27,8 +27,18 @@ from mda.market.errors import MarketDataError
 from mda.runtime.access import Rule
 from mda.runtime.errors import abort, status_code
 from mda.runtime.handlers import Malformed, Refused
-from mda.runtime.identity import Caller, Principal, TokenVerifier, require_dataset, require_scope, set_caller
+from mda.runtime.identity import (
+    Caller,
+    Principal,
+    TokenVerifier,
+    current_account,
+    rate_headers,
+    require_dataset,
+    require_scope,
+    set_caller,
+)
 from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
+from mda.runtime.usage.account import Usage
 from mda.runtime.validation import validate_request
 
 _PEERS: Final = re.compile(r"URI=(spiffe://[^;,\"]+)")
@@ -57,6 +67,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         Verifies tokens; None where every method is public.
     refused
         Who is told of refusals, by the full name of the service whose calls are refused.
+    usage
+        What clients use; each process's own where not given.
     """
 
     def __init__(
@@ -64,10 +76,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         rules: Mapping[str, Rule],
         verifier: TokenVerifier | None,
         refused: Mapping[str, Refused] = MappingProxyType({}),
+        usage: Usage | None = None,
     ) -> None:
         self._rules = rules
         self._verifier = verifier
         self._refused = refused
+        self._usage = usage or Usage()
 
     async def intercept_service(
         self,
@@ -108,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return await self._answer(call, request, context, metadata, request_id)
         except MarketDataError as error:
             code = status_code(error)
-            await abort(context, error)
+            await abort(context, error, rate_headers())
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
@@ -159,9 +173,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             if principal is None:
                 check_request(request)
-            else:
-                request = _entitled(rule, principal, request)
-            return await call.behaviour(request, context)
+                return await call.behaviour(request, context)
+            request = _entitled(rule, principal, request)
+            if call.streams:
+                with current_account().stream():
+                    return await call.behaviour(request, context)
+            return await _answer_unary(call, rule, request, context)
         except MarketDataError as error:
             refused = self._refused.get(call.method.split("/")[1])
             if principal is not None and refused is not None and error.reason in _REFUSALS:
@@ -183,13 +200,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def renewed(token: str) -> Principal:
             fresh = await verifier.verify(f"Bearer {token}")
-            require_scope(fresh, rule.scope)
+            if not rule.any_client:
+                require_scope(fresh, rule.scope)
             return fresh
 
         principal = await verifier.verify(metadata.get("authorization"))
         structlog.contextvars.bind_contextvars(client=principal.client)
-        set_caller(Caller(principal, renewed, verifier.revocations))
+        account = await self._usage.account(principal.client, principal.quotas)
+        set_caller(Caller(principal, account, renewed, verifier.revocations))
+        account.take_call()
         return principal
+
+
+async def _answer_unary(call: _Call, rule: Rule, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    if rule.rows:
+        current_account().require_rows()
+    answer = await call.behaviour(request, context)
+    if rule.rows:
+        current_account().count_rows(rule.rows_of(request, answer))
+    await context.send_initial_metadata(rate_headers())
+    return answer
 
 
 _KIND: Final = {False: "unary", True: "stream"}
@@ -198,7 +228,8 @@ _REFUSALS: Final = frozenset({reasons.ERROR_REASON_MISSING_SCOPE, reasons.ERROR_
 
 def _entitled(rule: Rule, principal: Principal, request: Any) -> Any:
     """Return a request, or a stream of them, once its scope and its dataset are found to be the caller's."""
-    require_scope(principal, rule.scope)
+    if not rule.any_client:
+        require_scope(principal, rule.scope)
     if isinstance(request, AsyncIterator):
         return _opened(rule, principal, request) if rule.dataset else request
     _require_dataset(rule, principal, request)

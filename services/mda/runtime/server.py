@@ -29,6 +29,7 @@ from mda.runtime.logs import configure_logs
 from mda.runtime.revocation import following_revocations
 from mda.runtime.settings import ServiceSettings
 from mda.runtime.telemetry import start_telemetry, stop_telemetry
+from mda.runtime.usage.sharing import shared_usage
 
 API_FILES: Final = (
     archive_service_pb2.DESCRIPTOR,
@@ -94,9 +95,13 @@ async def _serve(settings: ServiceSettings, build: Build, verifies_tokens: bool)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with build(draining) as endpoints, _verifier(settings, verifies_tokens) as verifier:
+    async with (
+        build(draining) as endpoints,
+        _verifier(settings, verifies_tokens) as verifier,
+        shared_usage(settings) as usage,
+    ):
         refused = {endpoint.service.full_name: endpoint.refused for endpoint in endpoints if endpoint.refused}
-        interceptor = CallInterceptor(access_rules(*API_FILES), verifier, refused)
+        interceptor = CallInterceptor(access_rules(*API_FILES), verifier, refused, usage)
         server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
         server.add_generic_rpc_handlers(tuple(endpoint.handler() for endpoint in endpoints))
         health_servicer = HealthServicer()

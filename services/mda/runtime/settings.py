@@ -37,6 +37,8 @@ class ServiceSettings(BaseSettings):
     """How long to serve on after SIGTERM while health already says no, in seconds: until balancers have seen it."""
     drain_s: Annotated[float, Field(ge=0, le=300)] = 5.0
     """How long running calls may then take to end, in seconds."""
+    usage_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """On how many NATS servers the rows that clients use a day are counted."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     otlp_endpoint: str | None = None

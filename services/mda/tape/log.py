@@ -151,7 +151,7 @@ class Log:
             duplicate_window=_DUPLICATES_S if keep_s is None else min(_DUPLICATES_S, keep_s),
             republish=api.RePublish(src=self._subjects, dest=f"live.{self._subjects}"),
         )
-        with _of_the_contract(self.stream):
+        with of_the_contract(self.stream):
             try:
                 await self._jetstream.stream_info(self.stream)
             except NotFoundError:
@@ -161,7 +161,7 @@ class Log:
 
     async def info(self) -> api.StreamInfo | None:
         """Return what the server says of the stream; None if it is not there."""
-        with _of_the_contract(self.stream):
+        with of_the_contract(self.stream):
             try:
                 return await self._jetstream.stream_info(self.stream)
             except NotFoundError:
@@ -201,7 +201,7 @@ class Log:
             all_headers[api.Header.MSG_ID.value] = new_id.id
             if new_id.after is not None:
                 all_headers[api.Header.EXPECTED_LAST_MSG_ID.value] = new_id.after
-        with _of_the_contract(self.stream):
+        with of_the_contract(self.stream):
             ack = await self._jetstream.publish(subject, data, timeout=self._timeout_s, headers=all_headers)
             return ack.seq
 
@@ -215,7 +215,7 @@ class Log:
         """
         if sequence <= 1:
             return  # without a place, JetStream drops everything
-        with _of_the_contract(self.stream):
+        with of_the_contract(self.stream):
             await self._jetstream.purge_stream(self.stream, seq=sequence)
 
     async def next_of(self, subject: str, after: int) -> Record | None:
@@ -298,7 +298,7 @@ class Log:
     async def _get(self, query: Mapping[str, object]) -> list[Record]:
         """Ask by the direct-get API, of any replica (NATS ADR-31)."""
         inbox = self._client.new_inbox()
-        with _of_the_contract(self.stream):
+        with of_the_contract(self.stream):
             subscription = await self._client.subscribe(inbox)
             try:
                 await self._client.publish(f"$JS.API.DIRECT.GET.{self.stream}", json.dumps(query).encode(), reply=inbox)
@@ -332,7 +332,7 @@ async def list_streams(client: Client, subjects: str) -> list[str]:
     names: list[str] = []
     while True:
         query = json.dumps({"subject": subjects, "offset": len(names)}).encode()
-        with _of_the_contract(""):
+        with of_the_contract(""):
             answer = json.loads((await client.request("$JS.API.STREAM.NAMES", query, timeout=_LIST_TIMEOUT_S)).data)
         page = answer.get("streams") or []
         names += page
@@ -384,7 +384,7 @@ def _timestamp(time_ns: int) -> str:
 
 
 @contextmanager
-def _of_the_contract(stream: str) -> Generator[None]:
+def of_the_contract(stream: str) -> Generator[None]:
     """Turn NATS's failures into those of the contract."""
     dataset = name_of(stream.partition("_")[2])
     task = asyncio.current_task()

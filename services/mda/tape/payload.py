@@ -11,14 +11,16 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 from typing import Final
 
-from marketdata.codec import UnusualFormError, decode, encode, field_tag, read_field, read_fields
+from marketdata.codec import UnusualFormError, decode, encode, field_tag, read_field, read_fields, read_varint
 from marketdata.columns import Batch, concatenate, from_message
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
+from marketdata.v1.batch_pb2 import Batch as BatchMessage
 from marketdata.v1.gap_pb2 import Gap
 from marketdata.wire import view
 
 _RESPONSE: Final = view(SubscribeResponse)
 _BATCHES: Final = field_tag(SubscribeResponse, "batches")
+_ROWS: Final = BatchMessage.DESCRIPTOR.fields_by_name["rows"].number << 3
 _GAPS: Final = field_tag(SubscribeResponse, "gaps")[0]
 _SNAPSHOT: Final = field_tag(SubscribeResponse, "snapshot")
 
@@ -47,6 +49,21 @@ def decode_payload(payload: bytes) -> list[Batch]:
         return [decode(payload, *place) for place in read_fields(payload, start, len(payload), _BATCHES[0])]
     except UnusualFormError:
         return [from_message(message) for message in _RESPONSE.FromString(payload).batches]
+
+
+def rows_of_payload(payload: bytes) -> int:
+    """Return how many rows the batches of a payload have, without looking at their columns."""
+    start = _batches_start(payload)
+    try:
+        return sum(_rows_at(payload, at) for at, _ in read_fields(payload, start, len(payload), _BATCHES[0]))
+    except UnusualFormError:
+        return sum(batch.rows for batch in decode_payload(payload))
+
+
+def _rows_at(payload: bytes, at: int) -> int:
+    if payload[at] != _ROWS:
+        raise UnusualFormError
+    return read_varint(payload, at + 1)[0]
 
 
 def decode_with_snapshot(payload: bytes) -> tuple[list[Batch], list[Batch]]:

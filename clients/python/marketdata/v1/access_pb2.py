@@ -25,13 +25,13 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amarketdata/v1/access.proto\x12\rmarketdata.v1\x1a google/protobuf/descriptor.proto\"a\n\x06\x41\x63\x63\x65ss\x12\x16\n\x05scope\x18\x01 \x01(\tH\x00R\x05scope\x12\x18\n\x06public\x18\x02 \x01(\x08H\x00R\x06public\x12\x1d\n\nno_dataset\x18\x03 \x01(\x08R\tnoDatasetB\x06\n\x04rule:R\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x15.marketdata.v1.AccessR\x06\x61\x63\x63\x65ss\x88\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amarketdata/v1/access.proto\x12\rmarketdata.v1\x1a google/protobuf/descriptor.proto\"\xaa\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x05scope\x18\x01 \x01(\tH\x00R\x05scope\x12\x18\n\x06public\x18\x02 \x01(\x08H\x00R\x06public\x12\x1f\n\nany_client\x18\x05 \x01(\x08H\x00R\tanyClient\x12\x1d\n\nno_dataset\x18\x03 \x01(\x08R\tnoDataset\x12\x12\n\x04past\x18\x04 \x01(\x08R\x04past\x12\x12\n\x04rows\x18\x06 \x01(\tR\x04rowsB\x06\n\x04rule:R\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0b\x32\x15.marketdata.v1.AccessR\x06\x61\x63\x63\x65ss\x88\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marketdata.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESS']._serialized_start=79
-  _globals['_ACCESS']._serialized_end=176
+  _globals['_ACCESS']._serialized_start=80
+  _globals['_ACCESS']._serialized_end=250
 # @@protoc_insertion_point(module_scope)

@@ -8,11 +8,17 @@ ACCESS_FIELD_NUMBER: _ClassVar[int]
 access: _descriptor.FieldDescriptor
 
 class Access(_message.Message):
-    __slots__ = ("scope", "public", "no_dataset")
+    __slots__ = ("scope", "public", "any_client", "no_dataset", "past", "rows")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    ANY_CLIENT_FIELD_NUMBER: _ClassVar[int]
     NO_DATASET_FIELD_NUMBER: _ClassVar[int]
+    PAST_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     scope: str
     public: bool
+    any_client: bool
     no_dataset: bool
-    def __init__(self, scope: _Optional[str] = ..., public: _Optional[bool] = ..., no_dataset: _Optional[bool] = ...) -> None: ...
+    past: bool
+    rows: str
+    def __init__(self, scope: _Optional[str] = ..., public: _Optional[bool] = ..., any_client: _Optional[bool] = ..., no_dataset: _Optional[bool] = ..., past: _Optional[bool] = ..., rows: _Optional[str] = ...) -> None: ...

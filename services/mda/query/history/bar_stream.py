@@ -32,6 +32,7 @@ from mda.query.history.workers import Workers
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
 from mda.query.stream import ENTRIES_AT_ONCE, serialize
+from mda.runtime.usage.account import Account
 
 _HEARTBEAT_S: Final = 5.0
 _MOST_BARS: Final = 1_000
@@ -92,6 +93,8 @@ class BarStream:
 
     Attributes
     ----------
+    account
+        What its client may still use; None where nothing is counted.
     position
         The sequence number of the newest entry that was looked at.
     """
@@ -112,6 +115,7 @@ class BarStream:
         self._sent_s = time.monotonic()
         self._silent = False
         self._told = 0
+        self.account: Account | None = None
 
     def wake(self) -> None:
         """Note that there is something new."""
@@ -146,7 +150,8 @@ class BarStream:
             That of `close`.
         MarketDataError
             CURSOR_OUT_OF_RANGE if the tape loses the reader's place; RANGE_TOO_LARGE if more
-            intervals have ended since the cursor than are told; ARCHIVE_UNAVAILABLE; OVERLOADED.
+            intervals have ended since the cursor than are told; ARCHIVE_UNAVAILABLE; OVERLOADED;
+            ROW_QUOTA_SPENT.
         """
         self.hub.add(self)
         try:
@@ -301,6 +306,9 @@ class BarStream:
         self._silent = False
         await write(serialize(message))
         self._sent_s = time.monotonic()
+        if self.account is not None:
+            self.account.count_rows(len(message.bars))
+            self.account.require_rows()
 
     async def _rest(self) -> None:
         """Wait until there is something to do."""
@@ -319,6 +327,7 @@ class BarStream:
             delivered_rows=self._told,
             tape_sequence=self.hub.head,
             lag_entries=max(self.hub.head - self.position, 0),
+            rows_left_today=self.account.rows_left if self.account is not None else None,
         )
 
 

@@ -59,6 +59,7 @@ from mda.query.hubs import Hubs
 from mda.query.row_stream import QUOTES, TRADES, RowForm
 from mda.query.selection import ALL_KINDS, select
 from mda.query.symbols import find_ids
+from mda.runtime.usage.account import Account
 
 _PAGE: Final = 1_000
 _LAST_NS: Final = EVERYTHING[1]
@@ -140,10 +141,12 @@ class HistoryMethods:
         token = encode_bar(place) if len(more.ids) and len(more.numbers) else ""
         return ListBarsResponse(bars=rows_of_bars(bars, hub.directory), next_page_token=token)
 
-    async def stream_bars(self, request: StreamBarsRequest) -> BarStream:
-        """Return a stream of bars."""
+    async def stream_bars(self, request: StreamBarsRequest, account: Account | None = None) -> BarStream:
+        """Return a stream of bars, of as many symbols as the account may have."""
         hub = await self._hubs.get(request.dataset)
         ids = await find_ids(hub, request.symbols)
+        if account is not None:
+            account.require_symbols(len(hub.directory if ids is None else ids), "symbols")
         wanted = LiveBars(
             Calendar(_interval(request.interval), _session(request.session)),
             _sorted_ids(ids),
@@ -170,14 +173,14 @@ class HistoryMethods:
         order = [rows[instrument] for instrument in asked or ids.tolist() if instrument in rows]
         return GetQuotesAsOfResponse(quotes=QUOTES.rows_of(found.take(np.array(order)), hub.directory))
 
-    async def scan(self, request: ScanRequest) -> AsyncGenerator[bytes]:
-        """Yield the rows of a scan, as `ScanResponse` in bytes."""
+    async def scan(self, request: ScanRequest, account: Account | None = None) -> AsyncGenerator[bytes]:
+        """Yield the rows of a scan, as `ScanResponse` in bytes; count them against an account."""
         hub = await self._hubs.get(request.dataset)
         ids = await find_ids(hub, request.symbols)
         kinds = frozenset(Kind(kind) for kind in request.kinds if kind) or ALL_KINDS
         times = _times(request.start, request.end if request.HasField("end") else None)
         corrected = request.view == TradeView.TRADE_VIEW_CORRECTED
-        scan = Scan(select(None if ids is None else frozenset(ids), kinds), times, corrected)
+        scan = Scan(select(None if ids is None else frozenset(ids), kinds), times, corrected, account)
         place = await hub.place(request.cursor, "cursor") if request.cursor else await hub.earliest()
         stretches = [(max(after, place), until) for after, until in await self._stretches(hub, scan)]
         async with aclosing(scan_rows(hub, scan, stretches)) as messages:

@@ -15,7 +15,8 @@ from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
 from mda.query.selection import Selection
 from mda.query.stream import MAX_WRITE_BYTES
-from mda.tape.payload import decode_payload, encode_payload
+from mda.runtime.usage.account import Account
+from mda.tape.payload import decode_payload, encode_payload, rows_of_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,14 @@ class Scan:
         The first and the last event time, both included.
     corrected
         Whether trades are told as they stand.
+    account
+        What its client may still use; None where nothing is counted.
     """
 
     selection: Selection
     times: tuple[int, int]
     corrected: bool
+    account: Account | None = None
 
 
 Stretch = tuple[int, int]
@@ -57,11 +61,13 @@ async def scan_rows(hub: Hub, scan: Scan, stretches: Iterable[Stretch]) -> Async
     Raises
     ------
     MarketDataError
-        As `Hub.entries_after`.
+        As `Hub.entries_after`; ROW_QUOTA_SPENT.
     """
     for after, until in stretches:
         async with aclosing(_pages(hub, after, until)) as pages:
             async for entries in pages:
+                if scan.account is not None:
+                    scan.account.require_rows()
                 for data in _messages(hub, scan, entries):
                     yield data
 
@@ -90,12 +96,20 @@ def _messages(hub: Hub, scan: Scan, entries: Sequence[ReadEntry]) -> Iterator[by
 
 def _payload(hub: Hub, scan: Scan, entry: ReadEntry) -> bytes:
     if scan.selection.everything and scan.times == EVERYTHING and not scan.corrected:
+        _count(scan, rows_of_payload(entry.payload))
         return entry.payload
     # Decoded here, as the ring would keep what `entry.batches` makes.
     batches = [_within(batch, scan.times) for batch in scan.selection.filter(decode_payload(entry.payload))]
     if scan.corrected:
         batches = hub.corrections.apply_to(batches)
-    return encode_payload(batch for batch in batches if batch.rows)
+    batches = [batch for batch in batches if batch.rows]
+    _count(scan, sum(batch.rows for batch in batches))
+    return encode_payload(batches)
+
+
+def _count(scan: Scan, rows: int) -> None:
+    if scan.account is not None:
+        scan.account.count_rows(rows)
 
 
 def _within(batch: Batch, times: tuple[int, int]) -> Batch:

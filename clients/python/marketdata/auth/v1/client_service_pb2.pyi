@@ -58,6 +58,24 @@ class Quotas(_message.Message):
     rows_per_day: int
     def __init__(self, requests_per_second: _Optional[int] = ..., streams: _Optional[int] = ..., symbols_per_subscription: _Optional[int] = ..., rows_per_day: _Optional[int] = ...) -> None: ...
 
+class Usage(_message.Message):
+    __slots__ = ("client_id", "tier", "limits", "requests_left", "streams", "rows_today", "day_end_time")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_TODAY_FIELD_NUMBER: _ClassVar[int]
+    DAY_END_TIME_FIELD_NUMBER: _ClassVar[int]
+    client_id: str
+    tier: Tier
+    limits: Quotas
+    requests_left: int
+    streams: int
+    rows_today: int
+    day_end_time: _timestamp_pb2.Timestamp
+    def __init__(self, client_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., limits: _Optional[_Union[Quotas, _Mapping]] = ..., requests_left: _Optional[int] = ..., streams: _Optional[int] = ..., rows_today: _Optional[int] = ..., day_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class Roles(_message.Message):
     __slots__ = ("names",)
     NAMES_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +222,28 @@ class UpdateClientResponse(_message.Message):
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     client: Client
     def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ...) -> None: ...
+
+class GetUsageRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetUsageResponse(_message.Message):
+    __slots__ = ("usage",)
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    usage: Usage
+    def __init__(self, usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+
+class GetClientUsageRequest(_message.Message):
+    __slots__ = ("client_id",)
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    client_id: str
+    def __init__(self, client_id: _Optional[str] = ...) -> None: ...
+
+class GetClientUsageResponse(_message.Message):
+    __slots__ = ("usage",)
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    usage: Usage
+    def __init__(self, usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class DisableClientRequest(_message.Message):
     __slots__ = ("client_id",)

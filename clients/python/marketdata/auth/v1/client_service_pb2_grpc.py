@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ClientServiceStub:
-    """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change goes to the audit log. So
+    """Who gets in: clients, their API keys, and what became of both. All of it but
+    GetUsage takes the scope `clients:admin`, and every change goes to the audit log. So
     does what auth itself refuses to somebody, the same refusal once a minute;
     what the gateway refuses does not come here. A token that has been revoked
     is refused here at once, with INVALID_TOKEN.
@@ -53,6 +53,16 @@ class ClientServiceStub:
                 '/marketdata.auth.v1.ClientService/ListClients',
                 request_serializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.ListClientsRequest.SerializeToString,
                 response_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.ListClientsResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/marketdata.auth.v1.ClientService/GetUsage',
+                request_serializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.GetClientUsage = channel.unary_unary(
+                '/marketdata.auth.v1.ClientService/GetClientUsage',
+                request_serializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetClientUsageRequest.SerializeToString,
+                response_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetClientUsageResponse.FromString,
                 _registered_method=True)
         self.UpdateClient = channel.unary_unary(
                 '/marketdata.auth.v1.ClientService/UpdateClient',
@@ -107,8 +117,8 @@ class ClientServiceStub:
 
 
 class ClientServiceServicer:
-    """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change goes to the audit log. So
+    """Who gets in: clients, their API keys, and what became of both. All of it but
+    GetUsage takes the scope `clients:admin`, and every change goes to the audit log. So
     does what auth itself refuses to somebody, the same refusal once a minute;
     what the gateway refuses does not come here. A token that has been revoked
     is refused here at once, with INVALID_TOKEN.
@@ -130,6 +140,21 @@ class ClientServiceServicer:
 
     def ListClients(self, request, context):
         """Lists all clients, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Tells what the calling client may use, and what of it is used: as the
+        services count, all replicas together, and up to two seconds late.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetClientUsage(self, request, context):
+        """Tells what a client may use, and what of it is used. Otherwise as GetUsage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,6 +262,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     request_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.ListClientsRequest.FromString,
                     response_serializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.ListClientsResponse.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'GetClientUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetClientUsage,
+                    request_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetClientUsageRequest.FromString,
+                    response_serializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetClientUsageResponse.SerializeToString,
+            ),
             'UpdateClient': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateClient,
                     request_deserializer=marketdata_dot_auth_dot_v1_dot_client__service__pb2.UpdateClientRequest.FromString,
@@ -296,8 +331,8 @@ def add_ClientServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClientService:
-    """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change goes to the audit log. So
+    """Who gets in: clients, their API keys, and what became of both. All of it but
+    GetUsage takes the scope `clients:admin`, and every change goes to the audit log. So
     does what auth itself refuses to somebody, the same refusal once a minute;
     what the gateway refuses does not come here. A token that has been revoked
     is refused here at once, with INVALID_TOKEN.
@@ -374,6 +409,60 @@ class ClientService:
             '/marketdata.auth.v1.ClientService/ListClients',
             marketdata_dot_auth_dot_v1_dot_client__service__pb2.ListClientsRequest.SerializeToString,
             marketdata_dot_auth_dot_v1_dot_client__service__pb2.ListClientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.auth.v1.ClientService/GetUsage',
+            marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetUsageRequest.SerializeToString,
+            marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetClientUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marketdata.auth.v1.ClientService/GetClientUsage',
+            marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetClientUsageRequest.SerializeToString,
+            marketdata_dot_auth_dot_v1_dot_client__service__pb2.GetClientUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

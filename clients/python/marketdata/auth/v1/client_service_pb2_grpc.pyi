@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClientServiceStub:
-    """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change goes to the audit log. So
+    """Who gets in: clients, their API keys, and what became of both. All of it but
+    GetUsage takes the scope `clients:admin`, and every change goes to the audit log. So
     does what auth itself refuses to somebody, the same refusal once a minute;
     what the gateway refuses does not come here. A token that has been revoked
     is refused here at once, with INVALID_TOKEN.
@@ -44,6 +44,12 @@ class ClientServiceStub:
     """Tells of one client."""
     ListClients: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.ListClientsRequest, _client_service_pb2.ListClientsResponse]
     """Lists all clients, the oldest first."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.GetUsageRequest, _client_service_pb2.GetUsageResponse]
+    """Tells what the calling client may use, and what of it is used: as the
+    services count, all replicas together, and up to two seconds late.
+    """
+    GetClientUsage: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.GetClientUsageRequest, _client_service_pb2.GetClientUsageResponse]
+    """Tells what a client may use, and what of it is used. Otherwise as GetUsage."""
     UpdateClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.UpdateClientResponse]
     """Changes what is named of a client and leaves the rest. Its tokens so far,
     and within a second the streams that they opened, end: fresh ones say
@@ -88,8 +94,8 @@ class ClientServiceStub:
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
-    """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change goes to the audit log. So
+    """Who gets in: clients, their API keys, and what became of both. All of it but
+    GetUsage takes the scope `clients:admin`, and every change goes to the audit log. So
     does what auth itself refuses to somebody, the same refusal once a minute;
     what the gateway refuses does not come here. A token that has been revoked
     is refused here at once, with INVALID_TOKEN.
@@ -102,6 +108,12 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """Tells of one client."""
     ListClients: _aio.UnaryUnaryMultiCallable[_client_service_pb2.ListClientsRequest, _client_service_pb2.ListClientsResponse]  # type: ignore[assignment]
     """Lists all clients, the oldest first."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_client_service_pb2.GetUsageRequest, _client_service_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Tells what the calling client may use, and what of it is used: as the
+    services count, all replicas together, and up to two seconds late.
+    """
+    GetClientUsage: _aio.UnaryUnaryMultiCallable[_client_service_pb2.GetClientUsageRequest, _client_service_pb2.GetClientUsageResponse]  # type: ignore[assignment]
+    """Tells what a client may use, and what of it is used. Otherwise as GetUsage."""
     UpdateClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.UpdateClientResponse]  # type: ignore[assignment]
     """Changes what is named of a client and leaves the rest. Its tokens so far,
     and within a second the streams that they opened, end: fresh ones say
@@ -145,8 +157,8 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Who gets in: clients, their API keys, and what became of both. All of it
-    takes the scope `clients:admin`, and every change goes to the audit log. So
+    """Who gets in: clients, their API keys, and what became of both. All of it but
+    GetUsage takes the scope `clients:admin`, and every change goes to the audit log. So
     does what auth itself refuses to somebody, the same refusal once a minute;
     what the gateway refuses does not come here. A token that has been revoked
     is refused here at once, with INVALID_TOKEN.
@@ -175,6 +187,24 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.ListClientsResponse, _abc.Awaitable[_client_service_pb2.ListClientsResponse]]:
         """Lists all clients, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _client_service_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_service_pb2.GetUsageResponse, _abc.Awaitable[_client_service_pb2.GetUsageResponse]]:
+        """Tells what the calling client may use, and what of it is used: as the
+        services count, all replicas together, and up to two seconds late.
+        """
+
+    @_abc_1.abstractmethod
+    def GetClientUsage(
+        self,
+        request: _client_service_pb2.GetClientUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_service_pb2.GetClientUsageResponse, _abc.Awaitable[_client_service_pb2.GetClientUsageResponse]]:
+        """Tells what a client may use, and what of it is used. Otherwise as GetUsage."""
 
     @_abc_1.abstractmethod
     def UpdateClient(

@@ -217,20 +217,22 @@ class SymbolStatus(_message.Message):
     def __init__(self, symbol: _Optional[str] = ..., state: _Optional[_Union[SymbolStatus.State, str]] = ..., instrument_id: _Optional[int] = ...) -> None: ...
 
 class Watermark(_message.Message):
-    __slots__ = ("time", "delivered_rows", "tape_sequence", "lag_entries", "conflated_rows", "lag")
+    __slots__ = ("time", "delivered_rows", "tape_sequence", "lag_entries", "conflated_rows", "lag", "rows_left_today")
     TIME_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_ROWS_FIELD_NUMBER: _ClassVar[int]
     TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LAG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     CONFLATED_ROWS_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
+    ROWS_LEFT_TODAY_FIELD_NUMBER: _ClassVar[int]
     time: _timestamp_pb2.Timestamp
     delivered_rows: int
     tape_sequence: int
     lag_entries: int
     conflated_rows: int
     lag: _duration_pb2.Duration
-    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delivered_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ..., lag_entries: _Optional[int] = ..., conflated_rows: _Optional[int] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    rows_left_today: int
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delivered_rows: _Optional[int] = ..., tape_sequence: _Optional[int] = ..., lag_entries: _Optional[int] = ..., conflated_rows: _Optional[int] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rows_left_today: _Optional[int] = ...) -> None: ...
 
 class GetDigestRequest(_message.Message):
     __slots__ = ("dataset", "symbols", "kinds", "after", "until")

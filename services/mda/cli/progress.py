@@ -1,0 +1,71 @@
+"""How far long work is: bytes or rows of how many, how fast, and how much longer."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class RowProgress:
+    """A progress bar of rows, on a terminal; nothing elsewhere.
+
+    Parameters
+    ----------
+    console
+        Where it is shown.
+
+    Attributes
+    ----------
+    rows
+        How many rows were told of.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", rows=0, rate=0.0, visible=False)
+        self._began_s = time.monotonic()
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, name: str, total: int | None) -> None:
+        """Begin a piece of work: its name, and how much it is; None where nobody knows."""
+        self._began_s = time.monotonic()
+        self.rows = 0
+        self._progress.reset(self._task, description=name, total=total, visible=True, rows=0, rate=0.0)
+
+    def advance(self, rows: int, completed: int | None = None) -> None:
+        """Take in that so many more rows are done; and how much of the total, where that is not rows."""
+        self.rows += rows
+        self._progress.update(
+            self._task,
+            completed=self.rows if completed is None else completed,
+            rows=self.rows,
+            rate=self.rows / max(time.monotonic() - self._began_s, 1e-9),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """How long the work has taken."""
+        return time.monotonic() - self._began_s

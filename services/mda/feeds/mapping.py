@@ -1,0 +1,181 @@
+"""Which columns of a file are which of ours, as told by a mapping file or guessed from their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import yaml
+
+from marketdata.columns import COLUMNS, FIELDS, Kind
+
+TimeUnit = Literal["ns", "us", "ms", "s", "time", "utc"]
+PriceUnit = Literal["whole", "nanos"]
+
+_KINDS: Final = {name: kind for kind, name in FIELDS.items()}
+_UNITS: Final = ("ns", "us", "ms", "s", "time", "utc")
+_PRICES: Final = ("whole", "nanos")
+_NAMES: Final[Mapping[str, str]] = {
+    "ts_event": "ts_event event_time exchange_time timestamp datetime time date t ts sip_timestamp",
+    "ts_recv": "ts_recv receive_time received recv_time local_timestamp",
+    "sequence": "sequence seq sequence_number sequence_no",
+    "bid_price": "bid_price bid bidprice bid_px best_bid bp b bid_px_00",
+    "bid_size": "bid_size bidsize bid_qty bid_quantity bid_volume bs bid_sz_00 bid_amount",
+    "ask_price": "ask_price ask askprice ask_px offer offer_price best_ask ap a ask_px_00",
+    "ask_size": "ask_size asksize ask_qty ask_quantity ask_volume offer_size as ask_sz_00 ask_amount",
+    "price": "price px last last_price trade_price p",
+    "size": "size qty quantity volume amount trade_size s",
+    "side": "side aggressor aggressor_side taker_side",
+}
+_SYMBOLS: Final = "symbol ticker instrument sym raw_symbol ric product_id"
+# A number of today's, in each unit, is between these: it is some 1.7e9 seconds since the epoch.
+_LEAST: Final = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
+
+
+class MappingError(ValueError):
+    """A mapping that does not fit. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """How a file's columns become ours.
+
+    Attributes
+    ----------
+    kind
+        `quotes` or `trades`.
+    columns
+        The file's column for each of ours.
+    symbol
+        The file's column of symbols; None where there is one instrument.
+    only_symbol
+        That one instrument's symbol.
+    times
+        What times are: numbers since the epoch in a unit; `time`, text or the file's own type
+        with a time zone; or `utc`, the same without one.
+    prices
+        What prices and sizes are: `whole`, or whole numbers of 1e-9, `nanos`.
+    """
+
+    kind: str
+    columns: dict[str, str] = field(default_factory=dict)
+    symbol: str | None = None
+    only_symbol: str | None = None
+    times: TimeUnit = "time"
+    prices: PriceUnit = "whole"
+
+    @property
+    def rows_kind(self) -> Kind:
+        """The kind of the rows."""
+        return _KINDS[self.kind]
+
+    def check(self, schema: pa.Schema) -> None:
+        """See that the mapping is whole, and that the file has its columns.
+
+        Raises
+        ------
+        MappingError
+            If not.
+        """
+        if self.kind not in _KINDS:
+            raise MappingError(f"kind: {self.kind!r} is neither {' nor '.join(_KINDS)}.")
+        if self.times not in _UNITS or self.prices not in _PRICES:
+            raise MappingError(f"times are one of {', '.join(_UNITS)}; prices of {', '.join(_PRICES)}.")
+        known = {column.name for column in COLUMNS[self.rows_kind]} - {"instrument_id", "verdicts"}
+        needed = {"ts_event", "price"} if self.rows_kind is Kind.TRADE else {"ts_event"}
+        if unknown := set(self.columns) - known:
+            raise MappingError(
+                f"{self.kind} have no {', '.join(sorted(unknown))}. There are {', '.join(sorted(known))}."
+            )
+        if missing := needed - set(self.columns):
+            raise MappingError(f"nothing is {' or '.join(sorted(missing))}. The file has {', '.join(schema.names)}.")
+        if (self.symbol is None) == (self.only_symbol is None):
+            raise MappingError("one of symbol, a column, and only_symbol, a symbol, says whose the rows are.")
+        there = set(schema.names)
+        wanted = {*self.columns.values(), *([self.symbol] if self.symbol else [])}
+        if absent := wanted - there:
+            raise MappingError(f"the file has no {', '.join(sorted(absent))}. It has {', '.join(schema.names)}.")
+
+    def to_yaml(self) -> str:
+        """Return the mapping as a mapping file has it."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return yaml.safe_dump(told, sort_keys=False)
+
+
+def read_mapping(path: Path) -> ColumnMapping:
+    """Return the mapping that stands in a file.
+
+    Raises
+    ------
+    MappingError
+        If there is none in it.
+    """
+    try:
+        told: Any = yaml.safe_load(path.read_text())
+        return ColumnMapping(**told)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        raise MappingError(f"{path} is no mapping file: {error}") from error
+
+
+def guess(schema: pa.Schema, sample: pa.RecordBatch, *, kind: str | None, only_symbol: str | None) -> ColumnMapping:
+    """Guess a mapping from the names of columns, and from some rows.
+
+    Parameters
+    ----------
+    schema, sample
+        The columns, and the first rows.
+    kind, only_symbol
+        What is known already.
+
+    Raises
+    ------
+    MappingError
+        If too little is recognised.
+    """
+    names = {_plain(name): name for name in reversed(schema.names)}
+
+    def found(aliases: str) -> str | None:
+        return next((names[alias] for alias in map(_plain, aliases.split()) if alias in names), None)
+
+    symbol = None if only_symbol else found(_SYMBOLS)
+    every = {ours: theirs for ours, aliases in _NAMES.items() if (theirs := found(aliases)) is not None}
+    chosen = kind or ("quotes" if {"bid_price", "ask_price"} & set(every) else "trades")
+    if chosen not in _KINDS:
+        raise MappingError(f"kind: {chosen!r} is neither {' nor '.join(_KINDS)}.")
+    ours = {column.name for column in COLUMNS[_KINDS[chosen]]}
+    columns = {name: theirs for name, theirs in every.items() if name in ours}
+    mapping = ColumnMapping(
+        chosen,
+        columns,
+        symbol,
+        only_symbol,
+        _time_unit(sample, columns.get("ts_event")),
+        _price_unit(schema, columns.get("price") or columns.get("bid_price")),
+    )
+    mapping.check(schema)
+    return mapping
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _time_unit(sample: pa.RecordBatch, column: str | None) -> TimeUnit:
+    if column is None or sample.num_rows == 0 or not pa.types.is_integer(sample[column].type):
+        naive = column is not None and getattr(sample[column].type, "tz", "") is None
+        return "utc" if naive else "time"
+    value = abs(int(sample[column][0].as_py() or 0))
+    for least, unit in _LEAST:
+        if value >= least:
+            return unit  # pyright: ignore[reportReturnType]
+    return "s"
+
+
+def _price_unit(schema: pa.Schema, column: str | None) -> PriceUnit:
+    """Whole numbers may be prices in whole units. Ours say that they are not, as `mda export` writes them."""
+    told = (schema.metadata or {}).get(b"unit of prices and sizes")
+    return "nanos" if told == b"1e-9" and column and pa.types.is_integer(schema.field(column).type) else "whole"
