@@ -12,7 +12,7 @@ from tests.cluster.kube import POSTGRESQL, RELEASE, CommandError, eventually, he
 from tests.cluster.load import Seen, load
 
 pytestmark = pytest.mark.timeout(600)
-WORKLOADS = ("auth", "ingestion", "query", "archive", "gateway")
+WORKLOADS = ("auth", "ingestion", "query", "query-history", "archive", "gateway")
 RECOVERY_S = 10.0
 SETTLE_S = 3.0
 
