@@ -36,9 +36,10 @@ image: ## Build the services' image (IMAGE_BUILD, IMAGES, TAG)
 	  --build-arg CREATED=$$(git show --no-patch --format=%cI HEAD) .
 
 .PHONY: image-binaries
-image-binaries: ## Build images of Envoy and NATS, for a cluster that cannot pull them
+image-binaries: ## Build images of Envoy and NATS, for a cluster that cannot pull them, and of PostgreSQL for the cluster tests
 	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --target envoy -t $(IMAGES)/envoy:$(TAG) .
 	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --target nats -t $(IMAGES)/nats:$(TAG) .
+	$(IMAGE_BUILD) -f tests/cluster/postgres/Dockerfile -t $(IMAGES)/postgres:$(TAG) .
 
 .PHONY: chart-test
 chart-test: setup build/tools/helm ## Try the chart without a cluster: lint, rendering, schemas, policies (builds Helm first, 3 minutes)

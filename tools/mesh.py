@@ -28,7 +28,7 @@ _COMMON: Final = ("grpc.health.v1.", "grpc.reflection.v1")
 def own_methods(workload: str) -> list[str]:
     """Return the methods that a workload serves and somebody may call, as `package.Service/Method`."""
     service = "query" if workload == "query-history" else workload
-    return [m.path[1:] for m in methods() if m.cluster == service and (m.public or m.scope)]
+    return [m.path[1:] for m in methods() if m.cluster == service and (m.public or m.scope or m.any_client)]
 
 
 def called(entry: dict[str, Any], workload: str) -> list[str]:

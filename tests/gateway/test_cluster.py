@@ -33,10 +33,14 @@ def test_settings_that_a_cluster_may_change(cluster: GatewaySettings, monkeypatc
     monkeypatch.setenv("MDA_GATEWAY_LIMITS", '{"free": {"burst": 3, "per_second": 2}}')
     monkeypatch.setenv("MDA_GATEWAY_CORS_ORIGINS", '["https://app.example"]')
     monkeypatch.setenv("MDA_OTLP_ENDPOINT", "collector:4317")
+    monkeypatch.setenv("MDA_GATEWAY_HISTORY", "mda-query-history:50051")
     changed = GatewayEnvironment().settings(ServiceSettings())  # pyright: ignore[reportCallIssue]
     assert changed.limits.free == Rate(3, 2)
     assert changed.limits.pro == cluster.limits.pro
     assert changed.cors_origins == ("https://app.example",)
+    assert cluster.history is None
+    assert changed.history is not None
+    assert changed.history.host == "mda-query-history"
     assert changed.otlp is not None
     assert changed.otlp.port == 4317
     monkeypatch.setenv("MDA_GATEWAY_QUERY", "no port")

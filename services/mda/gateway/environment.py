@@ -43,6 +43,8 @@ class GatewayEnvironment(BaseSettings):
     auth: _Target
     ingestion: _Target
     query: _Target
+    history: _Target | None = None
+    """Instances of query for methods of the past alone, if there are some."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call, as JSON."""
     limits: Limits = Limits()
@@ -69,6 +71,7 @@ class GatewayEnvironment(BaseSettings):
             auth=upstream(self.auth),
             ingestion=upstream(self.ingestion),
             query=upstream(self.query),
+            history=None if self.history is None else upstream(self.history),
             descriptors=self.directory / "descriptors.binpb",
             sds=None if self.tls_port is None else self.directory / "sds",
             certificates=self.certificates,
