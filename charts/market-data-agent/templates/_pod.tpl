@@ -135,6 +135,7 @@ topologySpreadConstraints:
 - {name: MDA_DRAIN_DELAY_S, value: {{ .Values.drain.delaySeconds | quote }}}
 - {name: MDA_DRAIN_S, value: {{ .Values.drain.graceSeconds | quote }}}
 - {name: MDA_AUTH_TARGET, value: {{ printf "%s-auth:50051" (include "mda.fullname" .) | quote }}}
+- {name: MDA_USAGE_REPLICAS, value: {{ .Values.nats.replicas | quote }}}
 - {name: MDA_NATS_URL, value: {{ include "mda.natsUrl" . | quote }}}
 - name: MDA_NATS_TOKEN
   valueFrom: {secretKeyRef: {name: {{ include "mda.secretName" . }}, key: nats-token}}
