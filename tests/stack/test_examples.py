@@ -24,6 +24,10 @@ EXAMPLES = [
 ]
 
 
+SCRIPTS = sorted((ROOT / "examples" / "python").glob("*.py"))
+EXAMPLES += [pytest.param(script.read_text(), id=str(script.relative_to(ROOT))) for script in SCRIPTS]
+
+
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
 
