@@ -56,3 +56,15 @@ def test_what_is_refused_is_told(stack: Stack, language: str) -> None:
     )
     assert done.returncode != 0
     assert "invalid_client" in done.stderr
+
+
+def test_a_page_in_a_browser_streams_quotes(stack: Stack) -> None:
+    node, _ = COMMANDS["typescript"][0]
+    environment = {**os.environ, "MDA_URL": stack.url, "MDA_API_KEY": stack.secrets["api_key"]}
+    command = [node, HERE / "typescript" / "src" / "browser.ts", "SIM", "ALFA,ECHO/USD", "200"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    told = re.search(r"HeadlessChrome/\S+: (\d+) rows from (\S+), to a page of (\S+)", done.stdout)
+    assert told is not None, done.stdout
+    assert int(told[1]) >= 200
+    assert told[2] != told[3]  # another origin: the browser has asked whether it may
