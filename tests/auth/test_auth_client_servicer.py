@@ -293,7 +293,7 @@ async def test_a_rate_of_its_own_is_at_most_twice_the_tiers(api: Api) -> None:
     made = await make(api, tier=pb.TIER_FREE, quotas=pb.Quotas(requests_per_second=40))
     too_fast = pb.UpdateClientRequest(client_id=made.client_id, quotas=pb.Quotas(requests_per_second=41))
     error = await api.refused("UpdateClient", too_fast)
-    assert (error.code, error.metadata["field"]) == (INVALID, "quotas.requests_per_second")
+    assert (error.reason, error.metadata["field"]) == (INVALID, "quotas.requests_per_second")
 
 
 async def test_refusals_cannot_fill_the_audit_log(api: Api, store: Store, issuer: TokenIssuer) -> None:

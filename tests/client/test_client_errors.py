@@ -94,7 +94,7 @@ class Tokens(TokenSource):
     async def token(self) -> str:
         return f"token {self.given}"
 
-    def refused(self) -> bool:
+    def refused(self, began_s: float) -> bool:
         helps, self.stale = self.stale, False
         self.given += 1
         return helps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -133,12 +134,25 @@ async def test_a_refused_token_is_got_anew_which_may_help_where_it_was_not_fresh
 ) -> None:
     _, source = auth
     assert await source.token() == "token 1"
-    assert not source.refused()
+    assert not source.refused(time.monotonic())
     assert await source.token() == "token 2"
     monkeypatch.setattr("marketdata.tokens._FRESH_S", 0.0)
-    assert source.refused()
-    assert not source.refused()  # there is none to be refused
+    assert source.refused(time.monotonic())
+    assert not source.refused(time.monotonic())  # there is none to be refused
     assert await source.token() == "token 3"
+
+
+async def test_calls_whose_token_is_refused_together_go_on_with_one_new_token(
+    auth: tuple[Tokens, TokenSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, source = auth
+    monkeypatch.setattr("marketdata.tokens._FRESH_S", 0.0)
+    assert await source.token() == "token 1"
+    began_s = [time.monotonic() for _ in range(3)]
+    assert [source.refused(each) for each in began_s] == [True] * 3
+    assert await source.token() == "token 2"
+    assert source.refused(began_s[0])  # one that hears of it late
+    assert await source.token() == "token 2"
 
 
 async def test_a_refused_key_is_told_and_asked_for_again_next_time(auth: tuple[Tokens, TokenSource]) -> None:

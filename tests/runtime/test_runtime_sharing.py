@@ -31,7 +31,7 @@ def _settings(nats: NatsServer) -> ServiceSettings:
 async def test_limits_are_not_multiplied_by_processes(nats: NatsServer, client: str) -> None:
     quotas = Quotas(requests_per_second=1, streams=2)
     async with shared_usage(_settings(nats)) as here, shared_usage(_settings(nats)) as there:
-        mine, other = await here.account(client, quotas), await there.account(client, quotas)
+        mine, other = here.account(client, quotas), there.account(client, quotas)
         assert mine.calls_left == other.calls_left
         with mine.stream(), mine.stream():
             await eventually(lambda: there.meter.streams(client) == 2)
@@ -55,7 +55,7 @@ async def test_rows_of_a_day_add_up_and_outlive_processes(nats: NatsServer, clie
     async with AsyncExitStack() as stack:
         usages = [await stack.enter_async_context(shared_usage(_settings(nats))) for _ in range(2)]
         for usage in usages:
-            (await usage.account(client, quotas)).count_rows(40)
+            usage.account(client, quotas).count_rows(40)
         for usage in usages:
             await eventually(lambda usage=usage: usage.meter.uncounted() == {})
         usages[0].meter.count_rows(client, 5)  # what a process ends with is not lost
@@ -67,7 +67,7 @@ async def test_rows_of_a_day_add_up_and_outlive_processes(nats: NatsServer, clie
 
         while not await known():
             await asyncio.sleep(0.02)
-        account = await later.account(client, quotas)
+        account = later.account(client, quotas)
         account.count_rows(15)
         with pytest.raises(MarketDataError, match="used up"):
             account.require_rows()
@@ -76,11 +76,11 @@ async def test_rows_of_a_day_add_up_and_outlive_processes(nats: NatsServer, clie
 async def test_without_nats_limits_are_the_process_own(nats: NatsServer, client: str) -> None:
     quotas = Quotas(streams=1, rows_per_day=10)
     async with shared_usage(_settings(nats)) as usage:
-        account = await usage.account(client, quotas)
+        account = usage.account(client, quotas)
         account.count_rows(4)
         await eventually(lambda: usage.meter.uncounted() == {})
         nats.kill()
-        account = await usage.account(client, quotas)
+        account = usage.account(client, quotas)
         account.count_rows(5)
         with account.stream(), pytest.raises(MarketDataError, match="streams"), account.stream():
             pass
@@ -96,7 +96,9 @@ async def test_without_nats_limits_are_the_process_own(nats: NatsServer, client:
 async def test_nobody_waits_for_a_nats_that_is_away(nats: NatsServer, client: str) -> None:
     nats.kill()
     async with asyncio.timeout(5), shared_usage(_settings(nats)) as usage:
-        (await usage.account(client, Quotas(rows_per_day=10))).require_rows()
+        account = usage.account(client, Quotas(rows_per_day=10))
+        await account.look_up_rows()
+        account.require_rows()
     nats.start()
 
 
@@ -122,9 +124,12 @@ async def test_a_counter_adds_up(nats: NatsServer) -> None:
         await counters.create(replicas=1, keep_s=60)
         await counters.create(replicas=1, keep_s=60)  # it is there
         assert await counters.value("counts.a") == 0
-        assert await asyncio.gather(*(counters.add("counts.a", 7) for _ in range(10))) == [*range(7, 77, 7)]
+        assert await asyncio.gather(*(counters.add("counts.a", 7, f"a{number}") for number in range(10))) == [
+            *range(7, 77, 7)
+        ]
         assert await counters.value("counts.a") == 70
-        assert await counters.add("counts.b", 2**40) == 2**40
+        assert await counters.add("counts.a", 7, "a3") == 70  # the same once more
+        assert await counters.add("counts.b", 2**40, "b") == 2**40
 
 
 async def test_what_a_server_refuses_is_told(nats: NatsServer) -> None:
@@ -134,4 +139,4 @@ async def test_what_a_server_refuses_is_told(nats: NatsServer) -> None:
         wrong = Counters(connection, "PLAIN", "plain.>")
         await connection.jetstream().add_stream(name="PLAIN", subjects=["plain.>"])
         with pytest.raises(MarketDataError, match="counter refuses"):
-            await wrong.add("plain.a", 1)
+            await wrong.add("plain.a", 1, "c")

@@ -31,7 +31,7 @@ def _run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedP
 def test_status_tells_of_each_process(stack: Stack) -> None:
     told = json.loads(stack.mda("status", "--output", "json").stdout)
     names = [process["name"] for process in told["processes"]]
-    assert names == ["nats", "auth", "ingestion", "archive", "query", "gateway", "sim-feed"]
+    assert names == ["nats", "auth", "ingestion", "archive", "query", "history", "gateway", "sim-feed"]
     assert all(process["state"] == "running" and psutil.pid_exists(process["pid"]) for process in told["processes"])
     assert told["url"] == stack.url
     assert "sim-feed" in stack.mda("status").stdout
@@ -175,7 +175,7 @@ def test_what_a_killed_supervisor_left_is_cleared_away(tmp_path_factory: pytest.
     finally:
         again.mda("down")
     pids = [process["pid"] for process in again.state["processes"]]
-    assert pids == [None] * 6
+    assert pids == [None] * 7
 
 
 def test_completion_and_help_work() -> None:

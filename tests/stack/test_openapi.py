@@ -65,7 +65,8 @@ def test_whatever_comes_is_answered_as_the_document_says(
     if mode is GenerationMode.NEGATIVE and label in NOTHING_TO_SAY:
         return
     security = operation.definition.raw["security"]
-    headers = {"authorization": f"Bearer {tokens(security[0]['oauth2'][0])}"} if security else {}
+    scopes = [*security[0]["oauth2"], ""] if security else []
+    headers = {"authorization": f"Bearer {tokens(scopes[0])}"} if scopes else {}
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(

@@ -303,7 +303,8 @@ def test_questions_about_the_past_go_where_no_live_reader_is(past: Stack) -> Non
     def served() -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for line in map(json.loads, log.read_text().splitlines()):
-            found.setdefault(str(line["route"]).rpartition("/")[2], set()).add(str(line["upstream"]))
+            if line["status"] == 200 and line["upstream"]:
+                found.setdefault(str(line["route"]).rpartition("/")[2], set()).add(str(line["upstream"]))
         return found
 
     until(lambda: served().keys() >= {"ListBars", "GetLatestQuotes"})

@@ -110,6 +110,22 @@ def test_updates_that_were_fetched_ahead_are_not_saved(connected: Client, own: I
     assert first == 1
 
 
+def test_a_second_loop_goes_on_after_what_the_first_was_given(connected: Client, own: Instrument) -> None:
+    subscription = connected.subscribe(DATASET, [own.symbol])
+    updates = iter(subscription)
+    next(updates)
+    _publish(connected, own, *(_trades(own, number) for number in range(1, 20)))
+    given: list[int] = []
+    while not given:
+        given += [number for batch in next(updates).batches for number in batch["sequence"].tolist()]
+    updates.close()  # pyright: ignore[reportAttributeAccessIssue]  # others have been fetched ahead
+    for update in subscription:
+        given += [number for batch in update.batches for number in batch["sequence"].tolist()]
+        if len(given) >= 19:
+            break
+    assert given == [*range(1, 20)]
+
+
 def test_bars_come(connected: Client, own: Instrument) -> None:
     _publish(connected, own, _trades(own, 1))
     stream = connected.stream_bars(DATASET, [own.symbol], updates_s=1)

@@ -40,7 +40,7 @@ class NatsServer:
         authorization = f"authorization {{ token: {token} }}\n" if token else ""
         (folder / "nats.conf").write_text(
             f"listen: 127.0.0.1:{self.port}\nmax_payload: 8388608\nmax_pending: 268435456\n{authorization}"
-            f'jetstream {{ store_dir: "{folder / "streams"}", sync_interval: always }}\n'
+            f'jetstream {{ store_dir: "{folder / "streams"}", sync_interval: always, max_file_store: 1TB }}\n'
         )
 
     def __enter__(self) -> Self:

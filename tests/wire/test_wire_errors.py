@@ -76,7 +76,8 @@ async def test_a_failed_call_becomes_an_api_error(
     error = api_error(caught.value)
     assert error.code is CASES[case][0]
     assert (error.message, error.reason, error.metadata) == (message, reason, metadata)
-    assert str(error) == f"{error.code.name}: {message}"
+    told = f"{error.code.name}: {message}"  # what did not come from a service has no advice in it yet
+    assert str(error) == (told if reason else f"{told} ({error.advice})")
 
 
 @pytest.mark.parametrize(

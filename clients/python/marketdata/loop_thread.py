@@ -39,13 +39,16 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
+    @property
+    def here(self) -> bool:
+        """Whether the caller runs in this thread."""
+        return threading.current_thread() is self._thread
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what a coroutine returns; if the wait is interrupted, it is cancelled."""
-        if self.closed or threading.current_thread() is self._thread:
+        if self.closed or self.here:
             work.close()
-            raise RuntimeError(
-                _CLOSED if self.closed else "this would wait for itself: in coroutines, use marketdata.client"
-            )
+            raise RuntimeError(_CLOSED if self.closed else _ITSELF)
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return future.result()
@@ -93,7 +96,7 @@ class Pump(Generic[T]):
     def __init__(self, thread: LoopThread, source: AsyncGenerator[T], waiting: int = _WAITING) -> None:
         self._thread = thread
         self._waiting = waiting
-        self._items: SimpleQueue[tuple[T] | Exception | None] = SimpleQueue()
+        self._items: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
         self._room = asyncio.Semaphore(waiting)
         self._task: asyncio.Task[None] | None = None
         self._over = threading.Event()
@@ -105,7 +108,7 @@ class Pump(Generic[T]):
         """Yield the items; raise what the generator raises."""
         taken = 0
         while (item := self._items.get()) is not None:
-            if isinstance(item, Exception):
+            if isinstance(item, BaseException):
                 raise item
             taken += 1
             if 2 * taken >= self._waiting:  # the loop is woken up once for many
@@ -117,25 +120,24 @@ class Pump(Generic[T]):
         """End the generator."""
         if not self._over.is_set() and not self._thread.closed:
             self._thread.loop.call_soon_threadsafe(self._cancel)
-        self._over.wait()
+        if not self._thread.here:  # as it may be where the garbage collector ends an iterator
+            self._over.wait()
 
     def _start(self, source: AsyncGenerator[T]) -> None:
         self._task = self._thread.loop.create_task(self._fill(source))
-        self._task.add_done_callback(lambda _: self._over.set())
+        self._task.add_done_callback(self._end)
 
     async def _fill(self, source: AsyncGenerator[T]) -> None:
-        try:
-            async with aclosing(source) as items:
-                async for item in items:
-                    await self._room.acquire()
-                    self._items.put((item,))
-        except asyncio.CancelledError:
-            self._items.put(RuntimeError(_CLOSED))
-            raise
-        except Exception as error:
-            self._items.put(error)
-        else:
-            self._items.put(None)
+        async with aclosing(source) as items:
+            async for item in items:
+                await self._room.acquire()
+                self._items.put((item,))
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Tell whoever takes items how it ended, even where it was cancelled before it began."""
+        error = RuntimeError(_CLOSED) if task.cancelled() else task.exception()
+        self._items.put(error)
+        self._over.set()
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -215,6 +216,7 @@ class Publisher:
     async def _connect_until_refused(self) -> ApiError:
         backoff = Backoff()
         while True:
+            began_s = time.monotonic()
             try:
                 await self._connection(backoff)
             except grpc.aio.AioRpcError as error:
@@ -223,7 +225,7 @@ class Publisher:
                 failure = error
             else:
                 continue
-            anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and self._tokens.refused()
+            anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and self._tokens.refused(began_s)
             if not anew and not failure.transient:
                 return failure
             await asyncio.sleep(max(backoff.next_s(), failure.retry_after_s or 0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
@@ -44,6 +45,7 @@ async def resuming(
     """
     backoff = Backoff()
     while True:
+        began_s = time.monotonic()
         try:
             async with aclosing(connect()) as items:
                 async for item in items:
@@ -55,7 +57,7 @@ async def resuming(
             failure = error
         else:
             return
-        anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and tokens.refused()
+        anew = failure.code is grpc.StatusCode.UNAUTHENTICATED and tokens.refused(began_s)
         if not anew and not failure.transient:
             raise failure
         wait_s = max(backoff.next_s(), failure.retry_after_s or 0.0)

@@ -59,6 +59,7 @@ class Retries:
         deadline_s = time.monotonic() + timeout_s
         pause_s = _FIRST_S
         while True:
+            began_s = time.monotonic()
             try:
                 result = await attempt(await self._tokens.token(), max(deadline_s - time.monotonic(), 0.0))
             except grpc.aio.AioRpcError as error:
@@ -69,14 +70,14 @@ class Retries:
                 self._budget = min(_BUDGET, self._budget + _PER_SUCCESS)
                 return result
             wait_s = max(pause_s * _RANDOM.uniform(0.5, 1.0), failure.retry_after_s or 0.0)
-            if not self._again(failure) or time.monotonic() + wait_s >= deadline_s:
+            if not self._again(failure, began_s) or time.monotonic() + wait_s >= deadline_s:
                 raise failure
             await asyncio.sleep(wait_s)
             pause_s = min(2 * pause_s, _MOST_S)
 
-    def _again(self, failure: ApiError) -> bool:
+    def _again(self, failure: ApiError, began_s: float) -> bool:
         if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-            return self._tokens.refused()
+            return self._tokens.refused(began_s)
         if not failure.transient:
             return False
         self._budget = max(0.0, self._budget - 1)

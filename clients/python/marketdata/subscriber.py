@@ -164,6 +164,10 @@ class Subscriber:
         """Yield updates that whoever gives them out takes account of himself, in another thread for example."""
         return resuming(self._tokens, self._connection, patience_s=self._patience_s, on_break=self._on_break)
 
+    def go_back(self) -> None:
+        """Go on after the newest update that was given: what was fetched ahead of it comes again."""
+        self.cursor = self.delivery.cursor or self._start.cursor
+
     def resume_from(self, cursor: str) -> None:
         """Go on after a place, if one is given and `Start` had none."""
         if cursor and not self.cursor:

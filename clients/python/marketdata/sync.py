@@ -83,6 +83,7 @@ class _Iterable(Generic[Source, U]):
 
     def __iter__(self) -> Iterator[U]:
         """Yield updates, as the asyncio client's do."""
+        self._source.cursor = self.cursor  # what an earlier loop has fetched ahead was not given
         updates: Any = aiter(self._source)
         pump: Pump[U] = Pump(self._thread, updates)
         try:
@@ -142,6 +143,7 @@ class Subscription:
     def __iter__(self) -> Iterator[Update]:
         """Yield updates."""
         delivery = self._subscriber.delivery
+        self._subscriber.go_back()
         self._subscriber.resume_from(delivery.load())
         pump = Pump(self._thread, self._subscriber.undelivered())
         try:

@@ -42,6 +42,7 @@ class TokenSource:
         self._token = ""
         self._renewed_s = 0.0
         self._renew_at_s = 0.0
+        self._refused_s = 0.0
         self._lock = asyncio.Lock()
 
     async def token(self) -> str:
@@ -67,15 +68,24 @@ class TokenSource:
                 await self._renew()
             return self._token
 
-    def refused(self) -> bool:
-        """Get a new token next time, as the one at hand was refused; return whether that may help.
+    def refused(self, began_s: float) -> bool:
+        """Get a new token next time, as the one of a call was refused; return whether that may help.
 
         It may where the token is not fresh: it ended while the machine slept, or its key
-        was retired.
+        was retired, or its client changed. Of several calls whose token is refused, the
+        first has it replaced, and the others go on with the new one.
+
+        Parameters
+        ----------
+        began_s
+            When the call began, on the monotonic clock, in seconds.
         """
+        if began_s < max(self._renewed_s, self._refused_s):
+            return True
         stale = self._token != "" and time.monotonic() - self._renewed_s > _FRESH_S
         self._token = ""
         self._renew_at_s = 0.0
+        self._refused_s = time.monotonic()
         return stale
 
     async def _renew(self) -> None:

@@ -20,7 +20,7 @@ from mda.auth.tokens import TokenReader
 from mda.runtime.identity import LEEWAY_S
 from mda.runtime.revocation import Revocation, Revoked
 
-_TOLD: Final = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "tier", "datasets")
+_TOLD: Final = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "tier", "quotas", "datasets")
 _LEEWAY: Final = timedelta(seconds=LEEWAY_S)
 _INACTIVE: Final[Mapping[str, Any]] = {"active": False}
 
@@ -77,7 +77,7 @@ class TokenStatus:
         claims = self._good(_token(form))
         if claims is None or not _may(caller, claims):
             return response(HTTPStatus.OK, _INACTIVE)
-        told = {name: claims[name] for name in _TOLD}
+        told = {name: claims[name] for name in _TOLD if name in claims}
         return response(HTTPStatus.OK, {"active": True, "token_type": "Bearer", **told})
 
     def _revoke(self, request: TokenRequest, form: Mapping[str, str]) -> TokenResponse:

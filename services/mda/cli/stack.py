@@ -197,8 +197,9 @@ def _nats(stack: Stack, token: str) -> Spec:
             f'authorization {{ token: "{token}" }}\n'
             f"max_payload: {_MAX_PAYLOAD}\n"
             f"max_pending: {256 << 20}\n"
-            # JetStream acknowledges before it syncs, unless it is told to sync first.
-            f'jetstream {{ store_dir: "{stack.folder.jetstream}", sync_interval: always }}\n'
+            # JetStream acknowledges before it syncs, unless it is told to sync first. It sets aside the full size
+            # of every tape, of what is free when it starts: on a laptop a few datasets would be all there may be.
+            f'jetstream {{ store_dir: "{stack.folder.jetstream}", sync_interval: always, max_file_store: 1TB }}\n'
         )
 
     async def ready() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -114,9 +114,20 @@ class Publication:
         durable.
     visible
         Whether it comes only once the archive has the batch, too.
+    count_rows
+        Called with how many rows went on the tape, each time that some did.
     """
 
-    def __init__(self, dataset: Dataset, producer: str, *, accepted: bool = False, visible: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        producer: str,
+        *,
+        accepted: bool = False,
+        visible: bool = False,
+        count_rows: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._count_rows = count_rows
         self._dataset = dataset
         self._producer = producer
         self._accepted = accepted
@@ -141,8 +152,8 @@ class Publication:
         await self._sideline.open(self._last_taken)
         return self._last_taken
 
-    async def submit(self, item: Numbered) -> bool:
-        """Take a batch in; wait while too many rows wait for the tape. Return whether its number is new.
+    async def submit(self, item: Numbered) -> None:
+        """Take a batch in; wait while too many rows wait for the tape.
 
         Raises
         ------
@@ -157,10 +168,8 @@ class Publication:
                 number=item.number,
                 next=self._last_taken + 1,
             )
-        new = item.number > self._last_taken
         self._last_taken = max(self._last_taken, item.number)
         await self._queue.put(item)
-        return new
 
     def close(self, error: Exception | None = None) -> None:
         """Take no more batches; with an error, fail with it after those taken."""
@@ -264,6 +273,7 @@ class Publication:
         await asyncio.wait([item.append])  # which does not cancel it, if we are
         self._appends.discard(item.append)
         sequence = item.append.result()
+        self._count_rows(sum(group.rows for group in item.groups if group.prepared is not None))
         if self._under_way.empty():
             self._queue.want(1)
         if self._visible:

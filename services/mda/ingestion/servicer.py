@@ -80,7 +80,10 @@ class IngestionServicer:
             level = opening.ack_level or ACK_LEVEL_DURABLE
             dataset = await self._datasets.get(opening.dataset)
             accepted, visible = level == ACK_LEVEL_ACCEPTED, level == ACK_LEVEL_VISIBLE
-            publication = Publication(dataset, opening.producer, accepted=accepted, visible=visible)
+            count_rows = current_account().count_rows
+            publication = Publication(
+                dataset, opening.producer, accepted=accepted, visible=visible, count_rows=count_rows
+            )
             last_number = await publication.open()
             await context.write(PublishResponse(opened=PublishResponse.Opened(last_number=last_number)))
             reader = asyncio.create_task(_read_batches(requests, publication, opening.dataset))
@@ -192,8 +195,7 @@ async def _read_batches(requests: AsyncIterator[bytes], publication: Publication
             size.inc(len(data))
             account.require_rows()
             for item in read_batches(data):
-                if await publication.submit(item):  # what comes again has been counted
-                    account.count_rows(item.batch.rows)
+                await publication.submit(item)
                 rows.inc(item.batch.rows)
     except Exception as error:  # whatever it is, the stream ends with it, after the acknowledgements
         publication.close(error)

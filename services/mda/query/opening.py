@@ -42,7 +42,7 @@ async def start_subscription(hub: Hub, start: SubscribeRequest.Start, account: A
         else Subscription(hub, position, heartbeat_s, kinds, snapshot=start.snapshot, corrected=corrected)
     )
     subscription.account = account
-    await subscription.select(start.symbols, add=True)
+    await subscription.select(start.symbols, add=True, field="start")
     return subscription
 
 

@@ -86,6 +86,7 @@ class RowStream(Stream):
         if snapshot:
             latest = hub.latest_rows(form.kind, ids, corrected=corrected)
             rows = form.rows_of(latest, hub.directory) if latest is not None else []
+            self.snapshot_rows = len(rows)
             self._outbox.append(serialize(form.response(**{form.field: rows}, cursor=self.cursor)))
 
     def _piece(self, entry: ReadEntry) -> Piece:

@@ -54,6 +54,8 @@ class Stream:
         How many rows the reader has been sent, those of snapshots not counted.
     conflated_rows
         How many rows were folded into those.
+    snapshot_rows
+        How many rows of snapshots were put out since its client's rows were counted.
     """
 
     def __init__(self, hub: Hub, position: int, heartbeat_s: float) -> None:
@@ -73,6 +75,7 @@ class Stream:
         self.account: Account | None = None
         self.delivered_rows = 0
         self.conflated_rows = 0
+        self.snapshot_rows = 0
 
     def wake(self) -> None:
         """Note that there is something new."""
@@ -238,7 +241,8 @@ class Stream:
         rows = self.delivered_rows - self._counted[1]
         self.hub.count(self._sent_bytes - self._counted[0], rows)
         if self.account is not None:
-            self.account.count_rows(rows)
+            self.account.count_rows(rows + self.snapshot_rows)
+        self.snapshot_rows = 0
         self._counted = (self._sent_bytes, self.delivered_rows)
 
 

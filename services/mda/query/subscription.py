@@ -104,8 +104,8 @@ class Subscription(Stream):
         self._outbox.append(serialize(SubscribeResponse(token_expiring=expiry)))
         self._stir()
 
-    async def select(self, symbols: SymbolSelection, *, add: bool) -> None:
-        """Add symbols, or take them away; the answer comes among the messages."""
+    async def select(self, symbols: SymbolSelection, *, add: bool, field: str = "subscribe") -> None:
+        """Add symbols, or take them away, as a field of the request says; the answer comes among the messages."""
         await self._room.wait()
         if not add and not symbols.all and self._selection.ids is None:
             raise invalid_field(
@@ -114,19 +114,20 @@ class Subscription(Stream):
                 "unsubscribe.symbols: the subscription is on all symbols. Unsubscribe all.",
             )
         ids = await self.hub.find_symbols(symbols.symbols)
+        change = Change(add, symbols.all, symbols.symbols, ids)
         if add and self.account is not None:
-            self.account.require_symbols(self._count_with(symbols, ids), "subscribe.symbols")
-        self._changes.append(Change(add, symbols.all, symbols.symbols, ids))
+            self.account.require_symbols(self._count_with(change), f"{field}.symbols")
+        self._changes.append(change)
         if len(self._changes) >= _MAX_WAITING_CHANGES:
             self._room.clear()
         self._stir()
 
-    def _count_with(self, symbols: SymbolSelection, ids: Sequence[int | None]) -> int:
-        """Return how many symbols there are with those that are added, as far as changes have taken effect."""
-        if symbols.all or self._selection.ids is None:
-            return len(self.hub.directory)
-        waiting = [change.known for change in self._changes if change.add]
-        return len(self._selection.ids.union(*waiting, (found for found in ids if found is not None)))
+    def _count_with(self, change: Change) -> int:
+        """Return how many symbols there will be once a change, and those that wait, have taken effect."""
+        ids = self._selection.ids
+        for waiting in (*self._changes, change):
+            ids = _changed(ids, waiting)
+        return len(self.hub.directory if ids is None else ids)
 
     def farewell(self) -> bytes:
         """Return the message that tells that the server is about to go."""
@@ -148,12 +149,7 @@ class Subscription(Stream):
 
     def _apply(self, change: Change) -> None:
         before = self._selection
-        if change.all:
-            ids = None if change.add else frozenset[int]()
-        elif before.ids is None:
-            ids = None
-        else:
-            ids = before.ids | change.known if change.add else before.ids - change.known
+        ids = _changed(before.ids, change)
         self._selection = select(ids, before.kinds)
         self._outbox.append(serialize(SubscribeResponse(status=self._status(change), cursor=self.cursor)))
         if self._snapshot and change.add and before.ids is not None:
@@ -183,6 +179,7 @@ class Subscription(Stream):
         for kind in sorted(self._selection.kinds):
             latest = self.hub.latest_rows(kind, ids, corrected=self._corrections is not None)
             for part in split(latest) if latest is not None else ():
+                self.snapshot_rows += part.rows
                 self._outbox.append(encode_snapshot(part))
 
     def _piece(self, entry: ReadEntry) -> Piece:
@@ -197,3 +194,12 @@ class Subscription(Stream):
 
     def _watermark_message(self, watermark: Watermark) -> bytes:
         return serialize(SubscribeResponse(watermark=watermark, cursor=self.cursor))
+
+
+def _changed(ids: frozenset[int] | None, change: Change) -> frozenset[int] | None:
+    """Return the instruments of a selection after a change; None for all."""
+    if change.all:
+        return None if change.add else frozenset[int]()
+    if ids is None:
+        return None
+    return ids | change.known if change.add else ids - change.known

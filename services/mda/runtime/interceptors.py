@@ -176,7 +176,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return await call.behaviour(request, context)
             request = _entitled(rule, principal, request)
             if call.streams:
-                with current_account().stream():
+                account = current_account()
+                await account.look_up_rows()
+                with account.stream():
                     return await call.behaviour(request, context)
             return await _answer_unary(call, rule, request, context)
         except MarketDataError as error:
@@ -206,7 +208,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         principal = await verifier.verify(metadata.get("authorization"))
         structlog.contextvars.bind_contextvars(client=principal.client)
-        account = await self._usage.account(principal.client, principal.quotas)
+        account = self._usage.account(principal.client, principal.quotas)
         set_caller(Caller(principal, account, renewed, verifier.revocations))
         account.take_call()
         return principal
@@ -214,6 +216,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 async def _answer_unary(call: _Call, rule: Rule, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
     if rule.rows:
+        await current_account().look_up_rows()
         current_account().require_rows()
     answer = await call.behaviour(request, context)
     if rule.rows:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import uuid
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -17,7 +15,6 @@ from mda.tape.log import of_the_contract
 _INCREMENT: Final = "Nats-Incr"
 _NOT_FOUND: Final = 10059
 """JetStream's code for: there is no such stream."""
-_AGAIN_S: Final = 0.1
 
 
 class Counters:
@@ -49,8 +46,11 @@ class Counters:
         MarketDataError
             TAPE_UNAVAILABLE.
         """
-        if _code(await self._ask(f"$JS.API.STREAM.INFO.{self._stream}")) != _NOT_FOUND:
+        there = await self._ask(f"$JS.API.STREAM.INFO.{self._stream}")
+        if "error" not in there:
             return
+        if there["error"].get("err_code") != _NOT_FOUND:
+            raise _refused(there)
         config = {  # the library's own type does not know `allow_msg_counter`
             "name": self._stream,
             "subjects": [self._subjects],
@@ -64,24 +64,26 @@ class Counters:
         }
         answer = await self._ask(f"$JS.API.STREAM.CREATE.{self._stream}", json.dumps(config).encode())
         if "error" in answer:
-            raise _unavailable(str(answer["error"].get("description")))
+            raise _refused(answer)
 
-    async def add(self, subject: str, amount: int) -> int:
-        """Add to a counter, once, and return what it has then.
+    async def add(self, subject: str, amount: int, increment_id: str) -> int:
+        """Add to a counter and return what it has then.
+
+        Parameters
+        ----------
+        subject, amount
+            The counter, and what is added.
+        increment_id
+            Names this addition: the same one again, within two minutes, adds nothing.
 
         Raises
         ------
         MarketDataError
             TAPE_UNAVAILABLE: it may have been added.
         """
-        headers = {_INCREMENT: f"{amount:+d}", Header.MSG_ID.value: uuid.uuid4().hex}
-        try:
-            answer = await self._ask(subject, headers=headers)
-        except MarketDataError:  # once more: its id keeps it from being added twice
-            await asyncio.sleep(_AGAIN_S)
-            answer = await self._ask(subject, headers=headers)
+        answer = await self._ask(subject, headers={_INCREMENT: f"{amount:+d}", Header.MSG_ID.value: increment_id})
         if "error" in answer:
-            raise _unavailable(str(answer["error"].get("description")))
+            raise _refused(answer)
         return int(answer["val"]) if "val" in answer else await self.value(subject)
 
     async def value(self, subject: str) -> int:
@@ -96,14 +98,18 @@ class Counters:
         return int((await self._ask(f"$JS.API.DIRECT.GET.{self._stream}", query)).get("val", 0))
 
     async def _ask(self, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
+        if not self._client.is_connected:  # it would keep the message, and send it at some later time
+            raise _unavailable("NATS is away")
         with of_the_contract(self._stream):
             answer = await self._client.request(subject, data, timeout=self._timeout_s, headers=headers)
         return json.loads(answer.data) if answer.data else {}
 
 
-def _code(answer: dict[str, Any]) -> int:
-    return int(answer.get("error", {}).get("err_code", 0))
+def _refused(answer: dict[str, Any]) -> MarketDataError:
+    return _unavailable(f"a counter refuses: {answer['error'].get('description')}")
 
 
 def _unavailable(problem: str) -> MarketDataError:
-    return MarketDataError(reasons.ERROR_REASON_TAPE_UNAVAILABLE, f"A counter refuses: {problem}.", retry_after_s=0.5)
+    return MarketDataError(
+        reasons.ERROR_REASON_TAPE_UNAVAILABLE, f"Rows are not counted: {problem}.", retry_after_s=0.5
+    )

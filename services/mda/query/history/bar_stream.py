@@ -153,6 +153,8 @@ class BarStream:
             intervals have ended since the cursor than are told; ARCHIVE_UNAVAILABLE; OVERLOADED;
             ROW_QUOTA_SPENT.
         """
+        if self.account is not None:
+            self.account.require_rows()
         self.hub.add(self)
         try:
             await self._begin()

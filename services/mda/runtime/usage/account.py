@@ -31,10 +31,8 @@ class Usage:
     meter: Meter = field(default_factory=Meter)
     look_up: Callable[[str], Awaitable[None]] = _nothing_to_look_up
 
-    async def account(self, client: str, quotas: Quotas) -> Account:
+    def account(self, client: str, quotas: Quotas) -> Account:
         """Return a client's part of it."""
-        if quotas.rows_per_day is not None and not self.meter.knows_rows(client):
-            await self.look_up(client)
         return Account(self, client, quotas)
 
 
@@ -55,6 +53,11 @@ class Account:
     usage: Usage
     client: str
     quotas: Quotas
+
+    async def look_up_rows(self) -> None:
+        """Look up the rows of today, where they are limited and were not heard of just now."""
+        if self.quotas.rows_per_day is not None and not self.usage.meter.knows_rows(self.client):
+            await self.usage.look_up(self.client)
 
     def take_call(self) -> CallsLeft | None:
         """Count a call. As in `Meter.take_call`."""

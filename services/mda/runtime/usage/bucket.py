@@ -52,7 +52,7 @@ class Bucket:
 
     def refill(self, rate: int, now_s: float) -> None:
         """Add what came since the last time, at the rate that counts now."""
-        self.level = min(self.level + (now_s - self.at_s) * rate, rate * _BURST_S)
+        self.level = min(self.level + max(now_s - self.at_s, 0) * rate, rate * _BURST_S)
         self.rate, self.at_s = rate, now_s
 
     def take(self) -> bool:

@@ -13,7 +13,7 @@ import json
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import structlog
@@ -31,8 +31,8 @@ _TELL_S: Final = 0.25
 """How often a process tells what is new, in seconds."""
 _WHOLE_EVERY: Final = 8
 """Each so many times it tells everything, for who has missed something."""
-_COUNT_EVERY: Final = 8
-"""Each so many times it adds up rows."""
+_COUNT_S: Final = 2.0
+"""How often a process adds up rows, in seconds."""
 _ADDED_AT_ONCE: Final = 64
 _NEWS: Final = "usage.news"
 _STREAM: Final = "USAGE"
@@ -40,8 +40,13 @@ _ROWS: Final = "usage.rows"
 _KEPT_S: Final = 40 * 86_400.0
 """How long a day's rows are kept, in seconds."""
 _LOOK_UP_S: Final = 0.5
-_RETRY_S: Final = 1.0
 _LOG: Final = structlog.stdlib.get_logger("mda.usage")
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    id: str
+    rows: int
 
 
 class Sharing:
@@ -57,6 +62,7 @@ class Sharing:
         self._meter = meter
         self._process = uuid.uuid4().hex
         self._counters: Counters | None = None
+        self._additions: dict[tuple[str, str], _Addition] = {}
 
     async def run(self, settings: ServiceSettings) -> None:
         """Tell, hear and count, for ever. While NATS is away, limits are each process's own."""
@@ -64,61 +70,67 @@ class Sharing:
         async with connect(settings.nats_url, token, "mda-usage") as client:
             news = News(client, _NEWS)
             await news.listen(self._hear)
-            self._counters = await self._created(Counters(client, _STREAM, f"{_ROWS}.>"), settings.usage_replicas)
-            try:
-                for turn in itertools.count():
-                    await self._turn(news, turn)
-                    await asyncio.sleep(_TELL_S)
-            finally:
-                await self._count()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tell_for_ever(news))
+                tasks.create_task(self._count_for_ever(Counters(client, _STREAM, f"{_ROWS}.>"), settings))
 
     async def look_up(self, client: str) -> None:
         """Look up a client's rows of today; go on without where NATS is away."""
         if self._counters is None:
             return
-        day = self._meter.day
+        day, total = self._meter.day, 0
         with contextlib.suppress(MarketDataError, TimeoutError):
             async with asyncio.timeout(_LOOK_UP_S):
-                self._meter.note_total(client, day, await self._counters.value(_subject(client, day)))
+                total = await self._counters.value(_subject(client, day))
+        self._meter.note_total(client, day, total)  # where it is not known, it is not asked for at each call, either
 
-    async def _created(self, counters: Counters, replicas: int) -> Counters:
-        while True:
+    async def _tell_for_ever(self, news: News) -> None:
+        for turn in itertools.count():
+            whole = turn % _WHOLE_EVERY == 0
+            used = self._meter.news(whole=whole)
+            if used or whole:
+                clients = {client: asdict(one) for client, one in used.items()}
+                told = {"process": self._process, "whole": whole, "clients": clients}
+                try:
+                    await news.tell(json.dumps(told).encode())
+                except MarketDataError as error:
+                    _LOG.warning("usage is not told", problem=error.message)
+            await asyncio.sleep(_TELL_S)
+
+    async def _count_for_ever(self, counters: Counters, settings: ServiceSettings) -> None:
+        while self._counters is None:
             try:
-                await counters.create(replicas=replicas, keep_s=_KEPT_S)
+                await counters.create(replicas=settings.usage_replicas, keep_s=_KEPT_S)
+                self._counters = counters
             except MarketDataError as error:
-                _LOG.warning("usage is not shared yet", problem=error.message)
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return counters
+                _LOG.warning("rows are not counted yet", problem=error.message)
+                await asyncio.sleep(_COUNT_S)
+        try:
+            while True:
+                await self._count(counters)
+                await asyncio.sleep(_COUNT_S)
+        finally:
+            await self._count(counters)
 
-    async def _turn(self, news: News, turn: int) -> None:
-        whole = turn % _WHOLE_EVERY == 0
-        used = self._meter.news(whole=whole)
-        if used or whole:
-            clients = {client: asdict(one) for client, one in used.items()}
-            await news.tell(json.dumps({"process": self._process, "whole": whole, "clients": clients}).encode())
-        if turn % _COUNT_EVERY == 0:
-            await self._count()
-
-    async def _count(self) -> None:
+    async def _count(self, counters: Counters) -> None:
         """Add up the rows that are in no total yet; what cannot be added now will be."""
-        rest = list(self._meter.uncounted().items())
-        while rest:
-            some, rest = rest[:_ADDED_AT_ONCE], rest[_ADDED_AT_ONCE:]
-            done = await asyncio.gather(
-                *(self._add(client, day, rows) for (client, day), rows in some), return_exceptions=True
-            )
-            for error in done:
-                if isinstance(error, MarketDataError):
-                    _LOG.warning("rows are not counted yet", problem=error.message)
-                    return
-                if error is not None:
-                    raise error
+        rest = list(self._meter.uncounted())
+        try:
+            while rest:
+                some, rest = rest[:_ADDED_AT_ONCE], rest[_ADDED_AT_ONCE:]
+                async with asyncio.TaskGroup() as tasks:
+                    for client, day in some:
+                        tasks.create_task(self._add(counters, client, day))
+        except* MarketDataError as errors:
+            _LOG.warning("rows are not counted yet", problem=str(errors.exceptions[0]))
 
-    async def _add(self, client: str, day: str, rows: int) -> None:
-        if self._counters is not None:
-            total = await self._counters.add(_subject(client, day), rows)
-            self._meter.note_total(client, day, total, counted=rows)
+    async def _add(self, counters: Counters, client: str, day: str) -> None:
+        """Add what a client used on a day: what was tried before, unchanged, until it is known to be there."""
+        rows = self._meter.uncounted()[client, day]
+        addition = self._additions.setdefault((client, day), _Addition(uuid.uuid4().hex, rows))
+        total = await counters.add(_subject(client, day), addition.rows, addition.id)
+        del self._additions[client, day]
+        self._meter.note_total(client, day, total, counted=addition.rows)
 
     async def _hear(self, data: bytes) -> None:
         try:
