@@ -124,7 +124,7 @@ async def test_a_kill_of_any_process_loses_and_doubles_nothing(stack: Stack) -> 
         await asyncio.wait_for(subscribed.wait(), 10)
         producer = asyncio.create_task(traffic.produce(writing))
         await _goes_on(traffic)
-        for name in ("nats", "auth", "ingestion", "archive", "query", "gateway", "sim-feed"):
+        for name in ("nats", "auth", "ingestion", "archive", "query", "history", "gateway", "sim-feed"):
             before = stack.pid(name)
             assert before is not None
             os.kill(before, signal.SIGKILL)
