@@ -96,6 +96,10 @@ class Target:
             held[process["name"]] = with_children.memory_info().rss
         return held
 
+    def restarts(self) -> dict[str, int]:
+        """Return how often each process of the stack was started again."""
+        return {process["name"]: process["restarts"] for process in self.stack.state["processes"]}
+
 
 def hear(connection: socket.socket, quiet_s: float = 1.0) -> bytes:
     """Return what comes until the other side closes, or is quiet for some seconds."""
@@ -127,7 +131,7 @@ def unharmed(target: Target) -> Callable[..., object]:
     @contextmanager
     def checking(*, memory_mib: int = 150) -> Generator[Neighbour]:
         neighbour = Neighbour(target.stack.url, target.headers())
-        before = target.memory()
+        before, restarts = target.memory(), target.restarts()
         thread = threading.Thread(target=neighbour.run)
         thread.start()
         try:
@@ -147,5 +151,6 @@ def unharmed(target: Target) -> Callable[..., object]:
         grown = {name: (after[name] - held) >> 20 for name, held in before.items() if name in after}
         assert all(mib < memory_mib for mib in grown.values()), grown
         assert after.keys() == before.keys()
+        assert target.restarts() == restarts
 
     return checking

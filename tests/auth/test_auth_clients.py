@@ -16,13 +16,15 @@ from mda.auth.clients import Clients, Wish
 from mda.auth.paging import Place, decode_place
 from mda.auth.records import Client
 from mda.auth.store import Store
-from mda.auth.tiers import Tier
+from mda.auth.tiers import TIERS, Tier
+from mda.gateway import Limits
 from mda.market.errors import MarketDataError
 from mda.market.quotas import Quotas
 from mda.runtime.revocation import Revocation, Revoked
 from tests.auth.conftest import NOW, StandingClock, api_keys_of
 
 UNTIL_S = (NOW + timedelta(hours=1, minutes=1)).timestamp()
+GUARD = Limits().tiers()
 WISH = Wish(Tier.PRO, ["reader", "publisher"], ["SIM", "GLBX.MDP3"], Quotas(streams=5))
 
 
@@ -340,3 +342,9 @@ def test_revocations_are_sent_and_forgotten(
     store.revocations_sent([number for number, _ in store.unsent_revocations()])
     store.forget_revocations(clock.now + timedelta(seconds=1))
     assert not store.is_revoked("t1")
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_the_gateway_lets_through_what_a_client_may_have_at_most(tier: Tier) -> None:
+    most = 2 * (TIERS[tier].requests_per_second or 0)
+    assert (GUARD[tier].per_second, GUARD[tier].burst) == (most, 2 * most)

@@ -255,6 +255,7 @@ def test_limits_by_client_and_tier(http: httpx.Client) -> None:
     assert [a.status_code for a in answers[:3]] == [200, 200, 200]
     assert answers[-1].status_code == 429
     assert answers[-1].json()["code"] == 8
+    assert answers[-1].json()["details"][0]["reason"] == "RATE_LIMITED"
     assert answers[-1].headers["retry-after"] == "1"
     assert http.get(LATEST, headers=bearer(second)).status_code == 200
     unknown = [http.get(LATEST, headers=bearer(token(tier=None, sub="3"))).status_code for _ in range(7)]

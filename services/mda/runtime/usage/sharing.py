@@ -114,19 +114,18 @@ class Sharing:
 
     async def _count(self, counters: Counters) -> None:
         """Add up the rows that are in no total yet; what cannot be added now will be."""
-        rest = list(self._meter.uncounted())
+        rest = list(self._meter.uncounted().items())
         try:
             while rest:
                 some, rest = rest[:_ADDED_AT_ONCE], rest[_ADDED_AT_ONCE:]
                 async with asyncio.TaskGroup() as tasks:
-                    for client, day in some:
-                        tasks.create_task(self._add(counters, client, day))
+                    for (client, day), rows in some:
+                        tasks.create_task(self._add(counters, client, day, rows))
         except* MarketDataError as errors:
             _LOG.warning("rows are not counted yet", problem=str(errors.exceptions[0]))
 
-    async def _add(self, counters: Counters, client: str, day: str) -> None:
+    async def _add(self, counters: Counters, client: str, day: str, rows: int) -> None:
         """Add what a client used on a day: what was tried before, unchanged, until it is known to be there."""
-        rows = self._meter.uncounted()[client, day]
         addition = self._additions.setdefault((client, day), _Addition(uuid.uuid4().hex, rows))
         total = await counters.add(_subject(client, day), addition.rows, addition.id)
         del self._additions[client, day]
