@@ -18,7 +18,7 @@ from pathlib import Path
 
 from generate import BIN, ROOT, compiled
 from openapi import Contract
-from reference import errors_page, page_of, pages
+from reference import errors_page, metrics_page, page_of, pages
 
 import marketdata
 
@@ -58,6 +58,7 @@ def main() -> int:
 def _pages(contract: Contract) -> dict[str, str]:
     made = pages(contract)
     made["reference/errors.md"] = errors_page(contract)
+    made["reference/metrics.md"] = metrics_page()
     made["reference/client.md"] = _client_page()
     made["reference/command.md"] = _command_page()
     sources = {str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs")) for path in _written()} | COPIED

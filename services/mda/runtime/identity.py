@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -119,6 +119,12 @@ def current_caller() -> Caller:
 def current_principal() -> Principal:
     """Return the holder of the token of the call that is being served. Errors as in `current_caller`."""
     return current_caller().principal
+
+
+def client_of_call() -> str | None:
+    """Return the client of the call that is being served; None where it is not known."""
+    caller = _current.get()
+    return caller.principal.client if caller is not None else None
 
 
 def current_account() -> Account:
@@ -262,17 +268,10 @@ class TokenVerifier:
             raise invalid_token("signature", "The token's signature is not its key's.") from None
         except jwt.PyJWTError as error:
             raise invalid_token("claims", f"The token does not verify: {error}.") from None
-        return Principal(
-            client=claims["sub"],
-            scopes=frozenset(str(claims.get("scope", "")).split()),
-            tier=str(claims.get("tier", "")),
-            expires_s=float(claims["exp"]),
-            datasets=frozenset(map(str, claims.get("datasets") or ())),
-            key=str(claims.get("client_id", "")),
-            token_id=str(claims.get("jti", "")),
-            version=int(claims.get("version", 0)),
-            quotas=Quotas.of_claim(claims.get("quotas") or {}),
-        )
+        try:
+            return _principal(claims)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise invalid_token("claims", f"The token says what no token of ours says: {error}.") from None
 
 
 def require_scope(principal: Principal, scope: str) -> None:
@@ -315,6 +314,20 @@ def require_dataset(principal: Principal, dataset: str, field: str) -> None:
             field=field,
             dataset=dataset,
         )
+
+
+def _principal(claims: Mapping[str, Any]) -> Principal:
+    return Principal(
+        client=claims["sub"],
+        scopes=frozenset(str(claims.get("scope", "")).split()),
+        tier=str(claims.get("tier", "")),
+        expires_s=float(claims["exp"]),
+        datasets=frozenset(map(str, claims.get("datasets") or ())),
+        key=str(claims.get("client_id", "")),
+        token_id=str(claims.get("jti", "")),
+        version=int(claims.get("version", 0)),
+        quotas=Quotas.of_claim(claims.get("quotas") or {}),
+    )
 
 
 def _bearer(authorization: str | None) -> str:

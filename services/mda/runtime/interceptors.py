@@ -31,13 +31,14 @@ from mda.runtime.identity import (
     Caller,
     Principal,
     TokenVerifier,
+    client_of_call,
     current_account,
     rate_headers,
     require_dataset,
     require_scope,
     set_caller,
 )
-from mda.runtime.telemetry import CALLS, OPEN_STREAMS, SECONDS
+from mda.runtime.telemetry import CALLS, CLIENT_CALLS, OPEN_STREAMS, SECONDS, client_label
 from mda.runtime.usage.account import Usage
 from mda.runtime.validation import validate_request
 
@@ -128,6 +129,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise
         finally:
             CALLS.labels(call.method, code.name).inc()
+            if (client := client_of_call()) is not None:
+                CLIENT_CALLS.labels(client_label(client), call.method, code.name).inc()
             if call.streams:
                 OPEN_STREAMS.labels(call.method).dec()
             else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from marketdata.v1 import error_reason_pb2 as reasons
 from mda.market.errors import MarketDataError
 from mda.market.quotas import Quotas
+from mda.runtime.telemetry import CLIENT_ROWS, client_label
 from mda.runtime.usage.meter import CallsLeft, Meter
 
 
@@ -75,6 +76,7 @@ class Account:
     def count_rows(self, rows: int) -> None:
         """Count rows that were delivered, or published."""
         self.usage.meter.count_rows(self.client, rows)
+        CLIENT_ROWS.labels(client_label(self.client)).inc(rows)
 
     def require_rows(self) -> None:
         """Check that there are rows left today. Errors as in `Meter.require_rows`."""
