@@ -8,11 +8,12 @@ from pathlib import Path
 
 import uvloop
 
-from bench import client, codec, fanout, lake, latency, publish, queries, replay, slow, validation
+from bench import client, codec, fanout, gateway, lake, latency, publish, queries, replay, slow, tokens, validation
 from bench.report import Report
 from bench.stack import put_instruments, running_stack
 
-_NAMES = ("codec", "validation", "lake", "publish", "latency", "replay", "slow", "fanout", "queries", "client")
+_ON_A_STACK = (publish, latency, replay, slow, fanout, queries, client, gateway, tokens)
+_NAMES = ("codec", "validation", "lake", *(module.__name__.removeprefix("bench.") for module in _ON_A_STACK))
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
 def _with_stack(names: list[str] | tuple[str, ...], report: Report) -> None:
     with running_stack() as running, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(put_instruments(running))
-        for module in (publish, latency, replay, slow, fanout, queries, client):
+        for module in _ON_A_STACK:
             if module.__name__.removeprefix("bench.") in names:
                 runner.run(module.run(running, report))
 

@@ -36,10 +36,13 @@ class Running:
         As `state.json` has it.
     secrets
         Its API key and NATS's token.
+    folder
+        What it keeps.
     """
 
     state: dict[str, Any]
     secrets: dict[str, str]
+    folder: Path
 
     @property
     def url(self) -> str:
@@ -87,8 +90,8 @@ def running_stack() -> Generator[Running]:
         ports = ["--port", str(free_port()), "--tls-port", str(free_port())]
         subprocess.run([mda, "up", "--detach", "--no-feed", "--data", folder, *ports], check=True)
         try:
-            read = (json.loads((Path(folder) / name).read_text()) for name in ("state.json", "secrets.json"))
-            yield Running(*read)
+            state, secrets = (json.loads((Path(folder) / f"{name}.json").read_text()) for name in ("state", "secrets"))
+            yield Running(state, secrets, Path(folder))
         finally:
             subprocess.run([mda, "down", "--data", folder], check=True)
 

@@ -87,9 +87,9 @@ def metrics_page() -> str:
     ]
     for collector in vars(telemetry).values():
         if isinstance(collector, Counter | Gauge | Histogram):
-            metric = collector.describe()[0]
+            metric = next(iter(collector.describe()))
             name = f"{metric.name}_total" if isinstance(collector, Counter) else metric.name
-            labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # noqa: SLF001  # it has no other
+            labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # nothing else says them
             lines.append(f"| `{name}` | {metric.type} | {labels} | {_cell(metric.documentation)} |")
     return "\n".join(lines) + "\n"
 
