@@ -34,12 +34,12 @@ _ROW: Final = "tape_row"
 _PLACE: Final = (pa.field(_EPOCH, pa.int64()), pa.field(_SEQUENCE, pa.int64()), pa.field(_ROW, pa.int32()))
 _RECV_DELAY: Final = "recv_delay_ns"
 _STORED: Final = {"ts_recv": _RECV_DELAY}
-_REPEATING: Final = frozenset(
-    {"bid_size", "ask_size", "size", "verdicts", "side", "action", _EPOCH, "producer", "gaps", "cause", "state"}
+_FEW_VALUES: Final = frozenset(
+    {"bid_price", "ask_price", "price", "bid_size", "ask_size", "size", "verdicts", "side", "action"}
+    | {_EPOCH, "producer", "gaps", "cause", "state"}
+    | {"symbol", "negative_prices", "description"}
 )
-"""Columns in which few values come again and again."""
-
-_TEXT: Final = frozenset({"symbol", "negative_prices", "description"})
+"""Columns in which few values come again and again, or that hold no numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ SCHEMAS: Final = {
 
 def encodings(names: Sequence[str]) -> dict[str, Any]:
     """Return how a file's columns are encoded, as options of `pyarrow.parquet.write_table`."""
-    numbers = {name: "DELTA_BINARY_PACKED" for name in names if name not in _REPEATING | _TEXT}
-    return {"use_dictionary": [name for name in names if name in _REPEATING | _TEXT], "column_encoding": numbers}
+    numbers = {name: "DELTA_BINARY_PACKED" for name in names if name not in _FEW_VALUES}
+    return {"use_dictionary": [name for name in names if name in _FEW_VALUES], "column_encoding": numbers}
 
 
 def to_table(placed: Placed) -> pa.Table:
