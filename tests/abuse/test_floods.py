@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from marketdata.ingestion.v1.ingestion_service_pb2 import PublishQuotesRequest
-from tests.abuse.conftest import PATH, Target, hear
+from tests.abuse.conftest import Target, hear
+from tests.abuse.neighbour import PATH
 
 IDLE = 9_000
 MOST = 10_000
