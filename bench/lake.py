@@ -119,7 +119,7 @@ def ours(source: Source) -> Ask:
         return found.rows if found is not None else 0
 
     def bars(ids: NDArray[np.uint32]) -> int:
-        query = BarQuery(ids, START_NS, START_NS + DAY_NS, Interval(MINUTE_NS), Session(), True, Fill.NONE)
+        query = BarQuery(ids, START_NS, START_NS + DAY_NS, Interval(MINUTE_NS), Session(), Kind.QUOTE, Fill.NONE)
         return len(make_bars(source, query, stretch_of(query, 1 << 30, (0, 0)), START_NS + 2 * DAY_NS, no_gaps()))
 
     return Ask(hour, as_of, lambda n: bars(np.array([instrument_of(n)], np.uint32)), lambda _: bars(ALL))

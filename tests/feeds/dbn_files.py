@@ -72,6 +72,21 @@ def quote(bid: tuple[int, int], ask: tuple[int, int], **values: Any) -> bytes:
     return bytes(dbn.MBP1Msg(**(given | values)))
 
 
+def ohlcv(**values: Any) -> bytes:
+    given = {
+        "rtype": dbn.RType.OHLCV_1M,
+        "publisher_id": 1,
+        "instrument_id": 42,
+        "ts_event": 60_000_000_000,
+        "open": 1,
+        "high": 1,
+        "low": 1,
+        "close": 1,
+        "volume": 1,
+    }
+    return bytes(dbn.OHLCVMsg(**(given | values)))
+
+
 def definition(symbol: str, **values: Any) -> bytes:
     given = {
         "publisher_id": 1,

@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from marketdata.columns import ABSENT, NANOS, Batch, Kind, concatenate
+from marketdata.columns import ABSENT, NANOS, Batch, Kind, concatenate, make_batch
 from mda.cli.row_files import Format, open_row_file, schema_of, to_rows
 from mda.feeds.columnar import ColumnFile, open_columnar
 from mda.feeds.dbn import ROWS_AT_ONCE, FileError
 from mda.feeds.mapping import ColumnMapping, MappingError, guess, read_mapping
-from tests.tape.helpers import quotes, trades
 
 T_NS = 1_767_225_600_123_456_789
 QUOTES = ColumnMapping("quotes", {"ts_event": "t", "bid_price": "bid"}, "sym", times="ns")
@@ -42,12 +41,18 @@ def _guessed(file: ColumnFile, **known: Any) -> ColumnMapping:
 
 
 @pytest.mark.parametrize("form", [Format.CSV, Format.PARQUET, Format.ARROW])
-@pytest.mark.parametrize("kind", [Kind.QUOTE, Kind.TRADE])
+@pytest.mark.parametrize("kind", Kind)
 def test_what_mda_export_writes_is_read_back(tmp_path: Path, form: Format, kind: Kind) -> None:
     numbers = np.arange(1, 5)
-    more = {"bid_price": numbers * NANOS // 3, "bid_size": [ABSENT, 1, 2, 3]} if kind is Kind.QUOTE else {}
-    more |= {} if kind is Kind.QUOTE else {"price": numbers * NANOS // 7, "side": [0, 1, 2, 1]}
-    made = (quotes if kind is Kind.QUOTE else trades)(1, 4, instrument_id=[1, 2, 1, 2], ts_recv=numbers + T_NS, **more)
+    prices = numbers * NANOS // 7
+    more = {
+        Kind.QUOTE: {"bid_price": prices, "bid_size": [ABSENT, 1, 2, 3]},
+        Kind.TRADE: {"price": prices, "side": [0, 1, 2, 1]},
+        Kind.BAR: dict.fromkeys(("open", "high", "low", "close"), prices)
+        | {"volume": [1, ABSENT, 3, 4], "interval_ns": numbers * NANOS, "trade_count": [ABSENT, 2, 3, 4]},
+    }[kind]
+    common = {"instrument_id": [1, 2, 1, 2], "ts_event": numbers + T_NS, "ts_recv": numbers + T_NS, "sequence": numbers}
+    made = make_batch(kind, common | more)
     path = tmp_path / f"x.{form}"
     schema = schema_of(kind, "SIM")
     with path.open("wb") as sink:
@@ -62,6 +67,28 @@ def test_what_mda_export_writes_is_read_back(tmp_path: Path, form: Format, kind:
     assert read["instrument_id"].tolist() == [0, 1, 0, 1]
     for name in set(made.columns) - {"instrument_id", "verdicts"}:
         assert read[name].tolist() == made[name].tolist(), name
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        ("2026-01-02T10:00:00Z 2026-01-02T10:00:00Z 2026-01-02T10:05:00Z", 300),
+        ("1767348000000 1767348060000 1767348180000", 60),
+        ("2026-01-02T10:00:00Z", None),
+    ],
+)
+def test_bars_are_as_long_as_from_one_to_the_next(tmp_path: Path, times: str, seconds: int | None) -> None:
+    rows = [f"{symbol},{time},1.5,3,1,2,7" for symbol, time in zip("ABA", times.split(), strict=False)]
+    file = _csv(tmp_path / "bars.csv", "\n".join(["symbol,time,Open,High,Low,Close,Volume", *rows]))
+    if seconds is None:
+        with pytest.raises(MappingError, match="nothing is interval_ns"):
+            _guessed(file)
+        return
+    mapping = _guessed(file)
+    assert (mapping.kind, mapping.interval_s) == ("bars", seconds)
+    batch, _ = _all(file, mapping)
+    assert set(batch["interval_ns"].tolist()) == {seconds * NANOS}
+    assert (batch["open"][0], batch["volume"][0]) == (1_500_000_000, 7 * NANOS)
 
 
 TEXT = """Ticker,Timestamp,Bid,Ask,Bid Qty,note
@@ -170,7 +197,7 @@ def test_a_mapping_is_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        (ColumnMapping("bars"), "'bars' is neither quotes nor trades"),
+        (ColumnMapping("candles"), "'candles' is none of quotes, trades, bars"),
         (ColumnMapping("quotes", {"ts_event": "t"}, "sym", times="days"), "times are one of"),  # type: ignore[arg-type]
         (ColumnMapping("quotes", {"price": "t"}, "sym"), "quotes have no price. There are ask_price"),
         (ColumnMapping("trades", {"ts_event": "t"}, "sym"), "nothing is price"),
@@ -187,8 +214,8 @@ def test_too_little_to_guess_from(tmp_path: Path) -> None:
     file = _csv(tmp_path / "x.csv", "colour,weight\nred,1\n")
     with pytest.raises(MappingError, match="nothing is price or ts_event"):
         _guessed(file)
-    with pytest.raises(MappingError, match="neither quotes nor trades"):
-        _guessed(file, kind="bars")
+    with pytest.raises(MappingError, match="none of quotes, trades, bars"):
+        _guessed(file, kind="candles")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from marketdata.codec import to_bytes
 from marketdata.columns import ABSENT, COLUMNS, MAX_ROWS, NANOS, Batch, Kind, concatenate
 from marketdata.digest import digest_of
 from mda.feeds.conformance import STEPS, Crash, Event, NewInstrument, Pause, TwoConnections, scenario
-from mda.feeds.conformance_rows import NEW, PROFILES, Source
+from mda.feeds.conformance_rows import KINDS, NEW, PROFILES, Source
 from mda.feeds.conformance_run import Plan, Tally
 from mda.market.bits import CROSSED, DUPLICATE_SEQUENCE, LOCKED, MISSING_SIDE, OUT_OF_ORDER
 from mda.market.history import History
@@ -129,7 +129,7 @@ def test_a_row_has_a_name_and_receipts_never_go_back() -> None:
 def test_ordinary_rows_have_no_verdict_and_a_pause_between_them() -> None:
     made = step("ordinary")
     assert not any(bits.any() for bits in verdicts(batches(made)))
-    assert {batch.kind for batch in batches(made)} == set(Kind)
+    assert {batch.kind for batch in batches(made)} == set(KINDS)
     assert (rows_of("ordinary")["bid_price"] < 0).any()
     assert any(isinstance(event, Pause) for event in made)
 
@@ -141,7 +141,7 @@ def test_instruments_and_kinds_are_interleaved() -> None:
 
 
 def test_times_are_equal() -> None:
-    for kind in Kind:
+    for kind in KINDS:
         rows = rows_of("equal-times", kind)
         assert rows.rows > 100
         assert (np.ptp(rows["ts_event"]), np.ptp(rows["ts_recv"])) == (0, 0)
@@ -274,12 +274,12 @@ def test_step_names_are_their_own() -> None:
 
 def test_a_tally_is_the_digest_of_all() -> None:
     source, tally = Source(3, START), Tally()
-    made = [source.batch(kind, size) for kind in Kind for size in (1, 40_000, 30_000)]
+    made = [source.batch(kind, size) for kind in KINDS for size in (1, 40_000, 30_000)]
     made += [source.batch(Kind.TRADE, 1) for _ in range(1_100)]
     for batch in made:
         tally.add(batch)
     tally.settle()
-    for kind in Kind:
+    for kind in KINDS:
         assert tally.kinds[kind] == digest_of(concatenate([batch for batch in made if batch.kind is kind]))
     assert tally.total.rows == sum(batch.rows for batch in made)
     assert sum(digest.rows for digest in tally.instruments.values()) == tally.total.rows

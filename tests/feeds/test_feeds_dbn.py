@@ -9,7 +9,7 @@ import databento_dbn as dbn
 import numpy as np
 import pytest
 import zstandard
-from dbn_files import UNDEFINED, definition, metadata, quote, trade
+from dbn_files import UNDEFINED, definition, metadata, ohlcv, quote, trade
 
 from marketdata.codec import to_bytes
 from marketdata.columns import ABSENT, NANOS, Kind
@@ -91,6 +91,27 @@ def test_quotes_are_read(write: Write, name: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("schema", "seconds"),
+    [(dbn.Schema.OHLCV_1S, 1), (dbn.Schema.OHLCV_1M, 60), (dbn.Schema.OHLCV_1H, 3600), (dbn.Schema.OHLCV_1D, 86_400)],
+)
+def test_bars_are_read(write: Write, name: str, schema: dbn.Schema, seconds: int) -> None:
+    bars = (ohlcv(open=5, high=9, low=4, close=7, volume=12), ohlcv(instrument_id=7, volume=10**10))
+    file = write(name, metadata(schema) + b"".join(bars))
+    assert (file.schema, file.kind) == (str(schema), Kind.BAR)
+    (batch,) = file.batches(IDS)
+    assert {column: values.tolist() for column, values in batch.columns.items()} == {
+        "instrument_id": [1, 2],
+        "ts_event": [60 * NANOS] * 2,
+        "interval_ns": [seconds * NANOS] * 2,
+        "open": [5, 1],
+        "high": [9, 1],
+        "low": [4, 1],
+        "close": [7, 1],
+        "volume": [12 * NANOS, ABSENT],  # more than there is room for
+    }
+
+
 def test_definitions_are_read_and_later_ones_win(write: Write, name: str) -> None:
     file = write(name, DEFINITIONS)
     assert (file.schema, file.kind) == ("definition", None)
@@ -135,7 +156,7 @@ FOREIGN: dict[str, tuple[str, bytes]] = {
     "head cut": ("a.dbn", TRADES[:60]),
     "head of another length": ("a.dbn", b"DBN\x03\x0a\0\0\0" + bytes(10)),
     "plain named zst": ("a.dbn.zst", b""),
-    "another schema": ("a.dbn", metadata(dbn.Schema.OHLCV_1M)),
+    "another schema": ("a.dbn", metadata(dbn.Schema.MBP_10)),
     "no schema": ("a.dbn", metadata(None)),
     "symbols instead of ids": ("a.dbn", metadata(dbn.Schema.TRADES, {"42": "ESU4"}, dbn.SType.RAW_SYMBOL)),
 }

@@ -27,7 +27,7 @@ def run(seed: int, intervals: int = 300, ids: list[int] = IDS) -> list[Batch]:
 @pytest.fixture(scope="module")
 def rows() -> dict[Kind, Batch]:
     batches = run(seed=1)
-    return {kind: concatenate([batch for batch in batches if batch.kind is kind]) for kind in Kind}
+    return {kind: concatenate([batch for batch in batches if batch.kind is kind]) for kind in (Kind.QUOTE, Kind.TRADE)}
 
 
 def test_the_same_seed_makes_the_same_market() -> None:

@@ -23,6 +23,11 @@ from mda.market.verdicts import COMPARED, Judged, check, flag
 
 NOW = 1_800_000_000 * NANOS
 LEAST = -(1 << 63)
+PRICE_COLUMNS = {
+    Kind.QUOTE: ("bid_price", "ask_price"),
+    Kind.TRADE: ("price",),
+    Kind.BAR: ("open", "high", "low", "close"),
+}
 NAMES = [
     "crossed",
     "locked",
@@ -82,16 +87,16 @@ class Oracle:
     def alone(self, kind: Kind, row: dict[str, int]) -> int:
         known = 1 <= row["instrument_id"] <= len(self.directory)
         negative = known and self.directory.page(row["instrument_id"] - 1, 1)[0].negative_prices
-        prices = [row["price"]] if kind is Kind.TRADE else [row["bid_price"], row["ask_price"]]
+        prices = [row[name] for name in PRICE_COLUMNS[kind]]
         found = 0 if known else b.UNKNOWN_INSTRUMENT
         if any(price == LEAST or (price <= 0 and not negative) for price in prices):
             found |= b.NOT_A_PRICE
-        if self.rules.stale_ns is not None and row["ts_event"] < NOW - self.rules.stale_ns:
+        if self.rules.stale_ns is not None and moment(kind, row) < NOW - self.rules.stale_ns:
             found |= b.STALE
-        if self.rules.future_ns is not None and row["ts_event"] > NOW + self.rules.future_ns:
+        if self.rules.future_ns is not None and moment(kind, row) > NOW + self.rules.future_ns:
             found |= b.FUTURE
-        if kind is Kind.TRADE:
-            return found | (b.NOT_A_PRICE if prices[0] == ABSENT else 0)
+        if kind is not Kind.QUOTE:
+            return found | (b.NOT_A_PRICE if ABSENT in prices else 0)
         bid, ask = prices
         if ABSENT in prices:
             return found | b.MISSING_SIDE
@@ -100,10 +105,10 @@ class Oracle:
     def compared(self, kind: Kind, row: dict[str, int]) -> int:
         seen = self.seen.setdefault((kind, row["instrument_id"]), Seen())
         found = 0
-        late = row["ts_event"] < seen.time
+        late = moment(kind, row) < seen.time
         if late:
             found |= b.OUT_OF_ORDER
-        seen.time = max(seen.time, row["ts_event"])
+        seen.time = max(seen.time, moment(kind, row))
         if row["sequence"] != ABSENT and row["sequence"] == seen.sequence:
             found |= b.DUPLICATE_SEQUENCE
         seen.sequence = row["sequence"]
@@ -118,10 +123,15 @@ class Oracle:
     def price(self, kind: Kind, row: dict[str, int]) -> float | None:
         if self.directory.page(row["instrument_id"] - 1, 1)[0].negative_prices:
             return None
-        if kind is Kind.TRADE:
-            return float(row["price"])
+        if kind is not Kind.QUOTE:
+            return float(row[PRICE_COLUMNS[kind][-1]])
         sides = row["bid_price"], row["ask_price"]
         return None if ABSENT in sides else (float(sides[0]) + float(sides[1])) / 2
+
+
+def moment(kind: Kind, row: dict[str, int]) -> int:
+    """Return when a row was known: a bar when it ends."""
+    return row["ts_event"] + (row["interval_ns"] if kind is Kind.BAR else 0)
 
 
 TIMES = st.one_of(
@@ -148,9 +158,13 @@ def batches(draw: st.DrawFn) -> Batch:
     }
     if draw(st.booleans()):
         columns["sequence"] = column(SEQUENCES)
-    for name in ("bid_price", "ask_price") if kind is Kind.QUOTE else ("price",):
-        if kind is Kind.TRADE or draw(st.booleans()):
+    for name in PRICE_COLUMNS[kind]:
+        if kind is not Kind.QUOTE or draw(st.booleans()):
             columns[name] = column(PRICES)
+    if kind is Kind.BAR:  # others are refused
+        bars = np.sort(np.array([columns[name] for name in PRICE_COLUMNS[kind]], dtype=np.int64), axis=0)
+        columns |= {name: bars[place].tolist() for place, name in enumerate(("low", "open", "close", "high"))}
+        columns["interval_ns"] = column(st.sampled_from([1, 60 * NANOS]))
     return make_batch(kind, columns)
 
 

@@ -45,7 +45,7 @@ AMOUNTS = st.integers(-ABSENT, ABSENT)
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
-    kind = draw(st.sampled_from(list(Kind)))
+    kind = draw(st.sampled_from([*READERS]))
     count = draw(st.integers(1, 6))
     columns = {
         column.name: draw(arrays.arrays(column.dtype, count, elements=ELEMENTS.get(column.name, AMOUNTS)))

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketdata.columns import ABSENT, FIELDS, Batch, Kind, make_batch
+from marketdata.columns import ABSENT, FIELDS, NANOS, Batch, Kind, make_batch
 from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
 from mda.market.verdicts import MAX_AHEAD_NS, check
 
 NOW = 1_800_000_000_000_000_000
 LEAST = -(1 << 63)
-PRICES = {Kind.QUOTE: ("bid_price", "ask_price"), Kind.TRADE: ("price",)}
+YEAR = 366 * 86_400 * NANOS
+PRICES = {Kind.QUOTE: ("bid_price", "ask_price"), Kind.TRADE: ("price",), Kind.BAR: ("open", "high", "low", "close")}
 Strategy = st.SearchStrategy[Any]
 
 
@@ -31,7 +32,10 @@ def rows(draw: st.DrawFn, ids: Strategy, times: Strategy, prices: Strategy, in_o
     moments = column(times)
     ordered = draw(st.booleans()) if in_order is None else in_order
     columns = {"instrument_id": column(ids), "ts_event": sorted(moments) if ordered else moments}
-    columns |= {name: column(prices) for name in PRICES[kind] if kind is Kind.TRADE or draw(st.booleans())}
+    columns |= {name: column(prices) for name in PRICES[kind] if kind is not Kind.QUOTE or draw(st.booleans())}
+    if kind is Kind.BAR:
+        columns["interval_ns"] = column(st.sampled_from([1, 60, YEAR, 60, 0, -1, YEAR + 1, ABSENT]))
+        columns["volume"] = column(st.sampled_from([0, 1, ABSENT, -1]))
     if draw(st.booleans()):
         columns["verdicts"] = column(st.integers(0, 255))
     return make_batch(kind, columns)
@@ -59,13 +63,27 @@ def first_bad(batch: Batch, directory: Directory) -> Bad:
         instrument = directory.page(values["instrument_id"][row] - 1, 1)[0]
         return value == LEAST or (value <= 0 and not instrument.negative_prices)
 
-    bad = first("instrument_id", "UNKNOWN_INSTRUMENT_ID", lambda _, value: not 1 <= value <= len(directory))
+    bad = _bad_bar(batch) if batch.kind is Kind.BAR else None
+    bad = bad or first("instrument_id", "UNKNOWN_INSTRUMENT_ID", lambda _, value: not 1 <= value <= len(directory))
     bad = bad or first("ts_event", "TIME_OUT_OF_RANGE", lambda _, value: not 0 <= value <= NOW + MAX_AHEAD_NS)
     for column in PRICES[batch.kind] if not bad else ():
         bad = bad or first(column, "NOT_A_PRICE", no_price)
-        if batch.kind is Kind.TRADE:
+        if batch.kind is not Kind.QUOTE:
             bad = bad or first(column, "NOT_A_PRICE", lambda _, value: value == ABSENT)
     return bad
+
+
+def _bad_bar(batch: Batch) -> Bad:
+    rows = [{name: int(batch[name][row]) for name in batch} for row in range(batch.rows)]
+    rules: dict[str, Callable[[dict[str, int]], bool]] = {
+        "interval_ns": lambda bar: not 0 < bar["interval_ns"] <= YEAR,
+        "high": lambda bar: any(bar[name] > bar["high"] for name in PRICES[Kind.BAR]),
+        "low": lambda bar: any(bar[name] < bar["low"] for name in ("open", "close")),
+        "volume": lambda bar: bar["volume"] < 0,
+    }
+    found = ((column, row) for column, bad in rules.items() for row, bar in enumerate(rows) if bad(bar))
+    column, row = next(found, ("", 0))
+    return ("BAD_BAR", column, row, rows[row][column]) if column else None
 
 
 @given(batch=ANY_ROWS)

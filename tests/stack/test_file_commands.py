@@ -56,6 +56,33 @@ def test_a_csv_is_ingested_once(stack: Stack, connected: Client, tmp_path: Path)
     assert _quotes(connected, "C1") == [("1.5", "1.75"), ("2.5", "2.75"), ("3.5", "3.75")]
 
 
+def test_bars_of_the_venue(stack: Stack, connected: Client, tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    first, second = (f"{FIRST_NS + minute * 60 * NANOS},B1" for minute in (0, 1))
+    path.write_text(f"time,symbol,open,high,low,close,volume\n{first},1,2.5,0.5,2,70\n{second},2,2,1,1,80\n")
+    assert "2 bars, 2 added" in stack.mda("ingest", str(path), "--dataset", DATASET, "--yes").stdout
+    bad = tmp_path / "bad.csv"
+    bad.write_text(f"time,symbol,open,high,low,close,interval_ns\n{first},2,1,1,1,{60 * NANOS}\n")
+    refused = stack.mda("ingest", str(bad), "--dataset", DATASET, "--yes", check=False)
+    assert "batch.bars.high, row 0: 1000000000 does not go with the bar's other prices" in refused.stderr
+    again = tmp_path / "again.csv"
+    again.write_text(f"time,symbol,open,high,low,close,volume,interval_ns\n{second},2,3,1,3,95,{60 * NANOS}\n")
+    stack.mda("ingest", str(again), "--dataset", DATASET, "--yes")
+
+    asked = ("query", "bars", DATASET, "--symbol", "B1", "--start", "2026-01-01", "--end", "2026-01-02", "-o", "json")
+    listed = json.loads(stack.mda(*asked, "--interval", "1m", "--source", "venue").stdout)
+    assert [(bar["open"], bar["high"], bar["low"], bar["close"], bar["volume"]) for bar in listed] == [
+        ("1", "2.5", "0.5", "2", "70"),
+        ("2", "3", "1", "3", "95"),  # as it was sent last
+    ]
+    assert json.loads(stack.mda(*asked, "--interval", "5m", "--source", "venue").stdout) == []
+    rows = connected.scan(DATASET, ["B1"], kinds=[Kind.BAR]).to_polars()
+    assert rows["close"].to_list() == [2.0, 1.0, 3.0]  # on the tape all of them stay
+    out = tmp_path / "out.parquet"
+    stack.mda("export", DATASET, str(out), "--kind", "bars", "--symbol", "B1")
+    assert pq.read_table(out)["volume"].to_pylist() == [70 * NANOS, 80 * NANOS, 95 * NANOS]
+
+
 def test_standard_input_and_a_mapping(stack: Stack, connected: Client, tmp_path: Path) -> None:
     path = _text(tmp_path / "q.csv", "ignored")
     mapping = tmp_path / "m.yaml"

@@ -16,7 +16,11 @@ from marketdata.v1 import batch_pb2
 from mda.market.errors import MarketDataError
 from mda.runtime.validation import validate_request
 
-REQUIRED = {Kind.QUOTE: {"instrument_id", "ts_event"}, Kind.TRADE: {"instrument_id", "ts_event", "price"}}
+REQUIRED = {
+    Kind.QUOTE: {"instrument_id", "ts_event"},
+    Kind.TRADE: {"instrument_id", "ts_event", "price"},
+    Kind.BAR: {"instrument_id", "ts_event", "interval_ns", "open", "high", "low", "close"},
+}
 IDS: dict[str, Any] = {"instrument_id": [1, 2], "ts_event": [3, 4]}
 
 

@@ -24,7 +24,7 @@ from wire_bytes import (
 )
 
 from marketdata.codec import UnusualFormError, decode, to_bytes
-from marketdata.columns import Batch, ColumnError, Kind, from_message, make_batch
+from marketdata.columns import COLUMNS, FIELDS, Batch, ColumnError, Kind, from_message, make_batch
 from marketdata.ingestion.v1.ingestion_service_pb2 import NumberedBatch, PublishRequest
 from marketdata.query.v1.query_service_pb2 import SubscribeResponse
 from marketdata.v1 import batch_pb2
@@ -48,7 +48,7 @@ def test_bytes_are_those_of_the_stub(batch: Batch) -> None:
 def test_a_stub_reads_what_we_write(batch: Batch) -> None:
     message = BATCH.FromString(to_bytes(batch))
     assert message.rows == batch.rows
-    assert message.WhichOneof("columns") == {Kind.QUOTE: "quotes", Kind.TRADE: "trades"}[batch.kind]
+    assert message.WhichOneof("columns") == {Kind.QUOTE: "quotes", Kind.TRADE: "trades", Kind.BAR: "bars"}[batch.kind]
     assert untyped(message) == lists(batch)
 
 
@@ -69,8 +69,8 @@ def test_the_view_class_writes_the_same_bytes(batch: Batch) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_large_batches_have_the_same_bytes(kind: Kind) -> None:
     random = np.random.default_rng(7)
-    price = "price" if kind is Kind.TRADE else "bid_price"
-    columns = {name: random.integers(0, 1 << 31, 32_768) for name in ("instrument_id", "ts_event", price)}
+    names = {"instrument_id", "ts_event", "sequence", *(column.name for column in COLUMNS[kind] if column.required)}
+    columns = {name: random.integers(0, 1 << 31, 32_768) for name in names}
     batch = make_batch(kind, columns)
     data = to_bytes(batch)
     assert data == typed(batch).SerializeToString()
@@ -261,13 +261,13 @@ def test_truncated_bytes_never_read_as_the_batch(batch: Batch, data: st.DataObje
 def test_a_column_of_another_length_is_named(batch: Batch, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(batch.columns)))
     message = view(BATCH).FromString(to_bytes(batch))
-    columns = message.quotes if batch.kind is Kind.QUOTE else message.trades
+    columns = getattr(message, message.WhichOneof("columns"))
     whole = getattr(columns, name)
     size = data.draw(st.integers(1, 2 * len(whole)).filter(lambda size: size != len(whole)))
     setattr(columns, name, (whole + whole)[:size])
     with pytest.raises(ColumnError) as caught:
         from_message(parse(BATCH, message.SerializeToString()))
-    assert caught.value.field == f"{columns.DESCRIPTOR.name[:5].lower()}s.{name}"
+    assert caught.value.field == f"{FIELDS[batch.kind]}.{name}"
     assert caught.value.rows == batch.rows
     assert caught.value.values * batch.columns[name].dtype.itemsize == size
 

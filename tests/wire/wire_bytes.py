@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from marketdata.columns import COLUMNS, FIELDS, Batch, Kind, make_batch
 from marketdata.v1 import batch_pb2
 
-KIND_FIELD = {Kind.QUOTE: 2, Kind.TRADE: 3}
+KIND_FIELD = {Kind.QUOTE: 2, Kind.TRADE: 3, Kind.BAR: 4}
 ROWS_FIELD = 1
 _WIRE_TYPE = {4: 5, 8: 1}
 

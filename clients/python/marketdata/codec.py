@@ -41,7 +41,11 @@ def varint(value: int) -> bytes:
     return bytes(data)
 
 
-_MESSAGES: Final = {Kind.QUOTE: batch_pb2.QuoteColumns, Kind.TRADE: batch_pb2.TradeColumns}
+_MESSAGES: Final = {
+    Kind.QUOTE: batch_pb2.QuoteColumns,
+    Kind.TRADE: batch_pb2.TradeColumns,
+    Kind.BAR: batch_pb2.BarColumns,
+}
 _ROWS_TAG: Final = varint(batch_pb2.Batch.DESCRIPTOR.fields_by_name["rows"].number << 3)
 _KIND_TAGS: Final = {kind: field_tag(batch_pb2.Batch, field) for kind, field in FIELDS.items()}
 _TAGS: Final = {

@@ -46,6 +46,7 @@ class Kind(IntEnum):
 
     QUOTE = batch_pb2.KIND_QUOTE
     TRADE = batch_pb2.KIND_TRADE
+    BAR = batch_pb2.KIND_BAR
 
 
 class ColumnError(ValueError):
@@ -97,7 +98,7 @@ _DTYPES: Final = {
     FieldDescriptor.TYPE_SFIXED32: np.dtype("<i4"),
     FieldDescriptor.TYPE_SFIXED64: np.dtype("<i8"),
 }
-_REQUIRED: Final = frozenset({"instrument_id", "ts_event", "price"})
+_REQUIRED: Final = frozenset({"instrument_id", "ts_event", "price", "interval_ns", "open", "high", "low", "close"})
 
 
 def _columns_of(message: type[Message]) -> tuple[Column, ...]:
@@ -112,11 +113,18 @@ def _columns_of(message: type[Message]) -> tuple[Column, ...]:
 COLUMNS: Final[Mapping[Kind, tuple[Column, ...]]] = {
     Kind.QUOTE: _columns_of(batch_pb2.QuoteColumns),
     Kind.TRADE: _columns_of(batch_pb2.TradeColumns),
+    Kind.BAR: _columns_of(batch_pb2.BarColumns),
 }
 """Every column of each kind, in the proto's order."""
 
-FIELDS: Final[Mapping[Kind, str]] = {Kind.QUOTE: "quotes", Kind.TRADE: "trades"}
+FIELDS: Final[Mapping[Kind, str]] = {Kind.QUOTE: "quotes", Kind.TRADE: "trades", Kind.BAR: "bars"}
 """The field of `marketdata.v1.Batch` that holds each kind's columns."""
+
+PRICES: Final = frozenset({"bid_price", "ask_price", "price", "open", "high", "low", "close"})
+"""The columns of prices, in units of 1e-9."""
+
+SIZES: Final = frozenset({"bid_size", "ask_size", "size", "volume"})
+"""The columns of sizes, in units of 1e-9."""
 
 _KINDS: Final = {field: kind for kind, field in FIELDS.items()}
 

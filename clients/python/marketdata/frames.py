@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from marketdata.columns import ABSENT, COLUMNS, NANOS, Batch, Column, Kind, concatenate
+from marketdata.columns import ABSENT, COLUMNS, NANOS, PRICES, SIZES, Batch, Column, Kind, concatenate
 from marketdata.tables import PLACES, Prices, array_of, library, pandas_of, polars_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
-_SCALED: Final = frozenset({"bid_price", "bid_size", "ask_price", "ask_size", "price", "size"})
 _TIMES: Final = frozenset({"ts_event", "ts_recv"})
 _WORDS: Final = {"side": ("unknown", "buy", "sell"), "action": ("trade", "cancel", "correct")}
 """Columns whose values have names: those of `Side` and `TradeAction`."""
@@ -149,7 +148,7 @@ def _array(batch: Batch, column: Column, prices: Prices) -> Any:
     if column.dtype.itemsize == np.dtype(np.int64).itemsize:
         absent = values == ABSENT
         absent = absent if absent.any() else None
-    if column.name in _SCALED:
+    if column.name in PRICES | SIZES:
         return _units(values, prices, absent)
     kind = pa.timestamp("ns", "UTC") if column.name in _TIMES else pa.from_numpy_dtype(column.dtype)
     return array_of(values, kind, absent)

@@ -40,6 +40,7 @@ class KindName(StrEnum):
 
     QUOTES = "quotes"
     TRADES = "trades"
+    BARS = "bars"
 
 
 _KINDS: Final = {name: kind for kind, name in FIELDS.items()}

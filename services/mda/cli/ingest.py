@@ -41,6 +41,7 @@ class IngestKind(StrEnum):
 
     QUOTES = "quotes"
     TRADES = "trades"
+    BARS = "bars"
 
 
 @app.command()
@@ -71,7 +72,7 @@ def ingest(
 ) -> None:
     """Put the rows of files on the tape, each once: a file that is there already adds nothing.
 
-    DBN (definitions, mbp-1, trades), CSV, Parquet, Arrow; packed with gzip, zstd, bz2 or lz4. What breaks off
+    DBN (definitions, mbp-1, trades, ohlcv), CSV, Parquet, Arrow; packed with gzip, zstd, bz2 or lz4. What breaks off
     goes on where it was when it is run again.
 
     Example: mda ingest es.definition.dbn.zst es.mbp-1.dbn.zst es.trades.dbn.zst
@@ -145,7 +146,8 @@ def _confirm(console: Console, file: ColumnFile, mapping: ColumnMapping) -> None
     for ours, theirs in mapping.columns.items():
         table.add_row(ours, theirs, str(head[theirs][0]))
     console.print(table)
-    console.print(f"times: {mapping.times}; prices and sizes: {mapping.prices}")
+    length = "" if mapping.interval_s is None else f"; bars: {mapping.interval_s} s long"
+    console.print(f"times: {mapping.times}; prices and sizes: {mapping.prices}{length}")
     if unused := set(head.schema.names) - {*mapping.columns.values(), mapping.symbol}:
         console.print(f"not taken: {', '.join(sorted(unused))}")
     if not sys.stdin.isatty():

@@ -42,6 +42,7 @@ class Source(StrEnum):
 
     TRADES = "trades"
     QUOTE_MIDS = "quote-mids"
+    VENUE = "venue"
 
 
 class FillName(StrEnum):
@@ -52,7 +53,11 @@ class FillName(StrEnum):
     PREVIOUS = "previous"
 
 
-_SOURCES: Final = {Source.TRADES: BarSource.BAR_SOURCE_TRADES, Source.QUOTE_MIDS: BarSource.BAR_SOURCE_QUOTE_MIDS}
+_SOURCES: Final = {
+    Source.TRADES: BarSource.BAR_SOURCE_TRADES,
+    Source.QUOTE_MIDS: BarSource.BAR_SOURCE_QUOTE_MIDS,
+    Source.VENUE: BarSource.BAR_SOURCE_VENUE,
+}
 _FILLS: Final = {
     FillName.NONE: BarFill.BAR_FILL_NONE,
     FillName.NULL: BarFill.BAR_FILL_NULL,

@@ -37,6 +37,7 @@ class ReplayKind(StrEnum):
 
     QUOTES = "quotes"
     TRADES = "trades"
+    BARS = "bars"
     ALL = "all"
 
 

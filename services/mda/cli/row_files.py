@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from marketdata.columns import ABSENT, COLUMNS, Batch, Column, Kind
+from marketdata.columns import ABSENT, COLUMNS, PRICES, SIZES, Batch, Column, Kind
 from mda.market.decimals import format_decimal
 
 
@@ -33,7 +33,7 @@ class Format(StrEnum):
 TEXTS: Final = (Format.CSV, Format.JSONL)
 """The formats that are text, a row a line: they go through pipes."""
 
-_DECIMALS: Final = frozenset({"bid_price", "bid_size", "ask_price", "ask_size", "price", "size"})
+_DECIMALS: Final = PRICES | SIZES
 _WORDS: Final = {"side": (None, "buy", "sell"), "action": ("trade", "cancel", "correct")}
 """Columns whose values have names: those of `Side` and `TradeAction`."""
 

@@ -41,7 +41,8 @@ _SIDES: Final = {
 _PER_UNIT: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _TYPES_OF_TIMES: Final = {"time": pa.timestamp("ns", "UTC"), "utc": pa.timestamp("ns")}
 _TIMES: Final = frozenset({"ts_event", "ts_recv"})
-_NUMBERS: Final = frozenset({"sequence", "refers_to"})
+_NUMBERS: Final = frozenset({"sequence", "refers_to", "trade_count"})
+_NANOS: Final = "interval_ns"
 _DECIMAL: Final = pa.decimal128(28, 9)
 _BLOCK_BYTES: Final = 4 << 20
 _MOST: Final = float(ABSENT)
@@ -242,6 +243,8 @@ def _csv_type(name: str, mapping: ColumnMapping) -> Any:
         return _TYPES_OF_TIMES.get(mapping.times, pa.int64())
     if name in _NUMBERS:
         return pa.uint64()
+    if name == _NANOS:
+        return pa.int64()
     if name in {"side", "action"}:
         return pa.string()
     return pa.int64() if mapping.prices == "nanos" else _DECIMAL
@@ -261,6 +264,8 @@ def _batch(records: pa.RecordBatch, mapping: ColumnMapping, names: _Names, path:
         raise FileError(f"{path}: {error}") from error
     if kind is Kind.TRADE and "price" not in columns:
         raise FileError(f"{path} has trades without a price.")
+    if mapping.interval_s is not None:
+        columns["interval_ns"] = np.full(records.num_rows, mapping.interval_s * NANOS)
     return make_batch(kind, columns)
 
 
@@ -269,6 +274,8 @@ def _column(name: str, values: Any, mapping: ColumnMapping) -> NDArray[Any]:
         return _times(name, values, mapping)
     if name in _NUMBERS:
         return pc.fill_null(values.cast(pa.uint64()), ABSENT).to_numpy(zero_copy_only=False)
+    if name == _NANOS:
+        return values.cast(pa.int64()).to_numpy(zero_copy_only=False)
     if name == "side":
         return _sides(values)
     if name == "action":

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from marketdata.columns import ABSENT, MAX_ROWS, NANOS, Batch, Kind, make_batch
-from mda.feeds.conformance_rows import AMBER, BASALT, CORAL_DUNE, FIRST, NEW, Columns, Source, cut, pick, sizes
+from mda.feeds.conformance_rows import AMBER, BASALT, CORAL_DUNE, FIRST, KINDS, NEW, Columns, Source, cut, pick, sizes
 
 _MIN_ROWS: Final = 24
 _MANY: Final = 200
@@ -138,7 +138,7 @@ def _interleaved(source: Source, rows: int) -> Iterator[Event]:
 
 
 def _equal_times(source: Source, rows: int) -> Iterator[Event]:
-    for kind in Kind:
+    for kind in KINDS:
         columns = source.rows(kind, rows // 2)
         last = {name: np.full(rows // 2, columns[name][-1]) for name in ("ts_event", "ts_recv")}
         yield from cut(kind, columns | last, sizes(rows // 2, _MANY))
@@ -163,7 +163,7 @@ def _hole_open(source: Source, rows: int) -> Iterator[Event]:
 
 
 def _late(source: Source, rows: int) -> Iterator[Event]:
-    for kind in Kind:
+    for kind in KINDS:
         columns = source.rows(kind, rows // 4)
         yield make_batch(kind, columns | {"ts_event": columns["ts_event"][::-1].copy()})
         columns = source.rows(kind, rows // 4)
@@ -191,14 +191,14 @@ def _missing_side(source: Source, rows: int) -> Iterator[Event]:
 
 
 def _numbers_twice(source: Source, rows: int) -> Iterator[Event]:
-    for kind in Kind:
+    for kind in KINDS:
         columns = pick(source.rows(kind, rows // 4), np.repeat(np.arange(rows // 4), 2))
         columns["ts_recv"][1::2] += 1
         yield make_batch(kind, columns)
 
 
 def _rows_twice(source: Source, rows: int) -> Iterator[Event]:
-    for kind in Kind:
+    for kind in KINDS:
         yield make_batch(kind, pick(source.rows(kind, rows // 4), np.repeat(np.arange(rows // 4), 2)))
         yield from [source.batch(kind, 1)] * 2
 
@@ -207,16 +207,16 @@ def _columns_absent(source: Source, rows: int) -> Iterator[Event]:
     size = rows // 4
     yield from cut(Kind.QUOTE, _without(source.rows(Kind.QUOTE, size), "_size", "ts_recv"), sizes(size, _MANY))
     yield from cut(Kind.TRADE, _without(source.rows(Kind.TRADE, size), "side", "ts_recv"), sizes(size, _MANY))
-    for kind in Kind:
+    for kind in KINDS:
         # Without numbers, so none are used up.
         columns = _unnumbered(source, kind, size)
         yield from cut(kind, _without(columns, "bid_", "size"), sizes(size, _MANY))
-    for kind in Kind:
+    for kind in KINDS:
         yield make_batch(kind, _without(_unnumbered(source, kind, 1), "bid_", "ask_", "size", "side", "ts_recv"))
 
 
 def _columns_all(source: Source, rows: int) -> Iterator[Event]:
-    for kind in Kind:
+    for kind in KINDS:
         # Verdicts are the server's, which sets its own instead of these.
         columns = source.rows(kind, rows // 2) | {"verdicts": np.full(rows // 2, (1 << 32) - 1, np.uint32)}
         if kind is Kind.TRADE:  # a trade, its cancel, and its correction, over and over
@@ -231,7 +231,7 @@ def _burst(source: Source, rows: int) -> Iterator[Event]:
 
 
 def _storm(source: Source, rows: int) -> Iterator[Event]:
-    for kind in Kind:
+    for kind in KINDS:
         yield from cut(kind, source.rows(kind, rows // 2), sizes(rows // 2, 1))
 
 
@@ -239,7 +239,7 @@ def _new_instrument(source: Source, rows: int) -> Iterator[Event]:
     yield from source.mixed(_FEW, _FEW)
     yield NewInstrument(NEW)
     yield source.batch(Kind.TRADE, 1, [NEW])
-    for kind in Kind:
+    for kind in KINDS:
         yield from cut(kind, source.rows(kind, rows // 2, [AMBER, NEW, NEW]), sizes(rows // 2, _MANY))
 
 

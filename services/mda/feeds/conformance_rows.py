@@ -15,6 +15,9 @@ from marketdata.v1.instrument_pb2 import Instrument
 
 Columns = dict[str, NDArray[Any]]
 
+KINDS: Final = (Kind.QUOTE, Kind.TRADE)
+"""The kinds of the feed's rows."""
+
 _LAG_NS: Final = 40_000
 """How long after its event a row is received."""
 _STEPS_NS: Final = (2, 20_000)

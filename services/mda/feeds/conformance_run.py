@@ -17,7 +17,7 @@ from marketdata.columns import ABSENT, Batch, Kind, concatenate
 from marketdata.digest import Digest, digest_of
 from mda.feeds.conformance import Crash, Event, NewInstrument, Pause, Step, TwoConnections, scenario
 from mda.feeds.conformance_producer import Producer
-from mda.feeds.conformance_rows import FIRST, PROFILES
+from mda.feeds.conformance_rows import FIRST, KINDS, PROFILES
 
 _SYMBOL_LENGTH: Final = 64
 _ROWS_AT_ONCE: Final = 1 << 16
@@ -60,7 +60,7 @@ class Tally:
     def __init__(self) -> None:
         self.kinds = dict.fromkeys(Kind, Digest())
         self.instruments: defaultdict[int, Digest] = defaultdict(Digest)
-        self._waiting: dict[Kind, list[Batch]] = {kind: [] for kind in Kind}
+        self._waiting: dict[Kind, list[Batch]] = {kind: [] for kind in KINDS}
         self._rows = 0
         self._batches = 0
 
@@ -199,7 +199,7 @@ async def run(client: Client, plan: Plan) -> Report:
     last_cursor = await _end(client, plan.dataset, first_cursor, tally.total.rows)
     stored = {
         kind: (await client.digest(plan.dataset, kinds=[kind], after=first_cursor, until=last_cursor))[0]
-        for kind in Kind
+        for kind in KINDS
     }
     by_symbol = {symbols.names[number]: digest for number, digest in sorted(tally.instruments.items())}
     return Report(plan, first_cursor, last_cursor, tally.kinds, by_symbol, stored, faults)

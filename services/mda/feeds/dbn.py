@@ -1,4 +1,4 @@
-"""Reads Databento Binary Encoding files (`.dbn`, `.dbn.zst`): definitions, mbp-1 and trades."""
+"""Reads Databento Binary Encoding files (`.dbn`, `.dbn.zst`): definitions, mbp-1, trades and ohlcv."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ ROWS_AT_ONCE: Final = 10_000
 _PRELUDE_BYTES: Final = 8
 _LENGTH_UNIT: Final = 4
 _CHUNK_BYTES: Final = 1 << 16
-_UNDEFINED_SIZE: Final = np.iinfo(np.uint32).max
 _UNDEFINED_TIME: Final = np.iinfo(np.uint64).max
 _SPREADS: Final = frozenset("SMT")  # future spread, mixed spread, option spread
 
@@ -53,7 +52,19 @@ _LEVEL: Final = [
     ("bid_count", "<u4"),
     ("ask_count", "<u4"),
 ]
-_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {"trades": np.dtype(_TRADE), "mbp-1": np.dtype([*_TRADE, *_LEVEL])}
+_OHLCV: Final = [
+    *_HEADER,
+    ("ts_event", "<u8"),
+    *((name, "<i8") for name in ("open", "high", "low", "close")),
+    ("volume", "<u8"),
+]
+_INTERVALS_S: Final = {"ohlcv-1s": 1, "ohlcv-1m": 60, "ohlcv-1h": 3_600, "ohlcv-1d": 86_400}
+_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "trades": np.dtype(_TRADE),
+    "mbp-1": np.dtype([*_TRADE, *_LEVEL]),
+    **dict.fromkeys(_INTERVALS_S, np.dtype(_OHLCV)),
+}
+_KINDS: Final = {"mbp-1": Kind.QUOTE, "trades": Kind.TRADE, **dict.fromkeys(_INTERVALS_S, Kind.BAR)}
 
 
 class FileError(ValueError):
@@ -89,7 +100,7 @@ class DbnFile:
     @property
     def kind(self) -> Kind | None:
         """The kind of its rows; None where it holds definitions."""
-        return {"mbp-1": Kind.QUOTE, "trades": Kind.TRADE}.get(self.schema)
+        return _KINDS.get(self.schema)
 
     def instruments(self) -> list[Instrument]:
         """Return the definitions in the file; later ones of a symbol win."""
@@ -131,9 +142,13 @@ class DbnFile:
         places = np.minimum(np.searchsorted(known, records["instrument_id"]), len(known) - 1)
         if len(known) == 0 or (known[places] != records["instrument_id"]).any():
             raise FileError(f"{self.path} has rows of an instrument that its metadata does not name.")
-        columns: dict[str, Any] = {
-            "instrument_id": ids[places],
-            "ts_event": records["ts_event"].astype(np.int64),
+        columns: dict[str, Any] = {"instrument_id": ids[places], "ts_event": records["ts_event"].astype(np.int64)}
+        if self.schema in _INTERVALS_S:
+            columns |= {name: records[name] for name in ("open", "high", "low", "close")}
+            columns["volume"] = _sizes(records["volume"])
+            columns["interval_ns"] = np.full(len(records), _INTERVALS_S[self.schema] * NANOS)
+            return make_batch(Kind.BAR, columns)
+        columns |= {
             "ts_recv": np.where(records["ts_recv"] == _UNDEFINED_TIME, ABSENT, records["ts_recv"]).astype(np.int64),
             "sequence": records["sequence"],
         }
@@ -165,7 +180,7 @@ def open_dbn(path: Path) -> DbnFile:
         raise FileError(f"{path} is not a DBN file: {error}") from error
     schema = str(metadata.schema)
     if schema != "definition" and schema not in _DTYPES:
-        raise FileError(f"{path} has the schema {schema}. There are rows for definition, mbp-1 and trades.")
+        raise FileError(f"{path} has the schema {schema}. There are rows for definition, {', '.join(_DTYPES)}.")
     if str(metadata.stype_out) != "instrument_id":
         raise FileError(f"{path} maps its symbols to {metadata.stype_out}, not to instrument ids.")
     return DbnFile(path, metadata.dataset, schema, _symbols(metadata))
@@ -190,8 +205,10 @@ def _instrument(definition: databento_dbn.InstrumentDefMsg) -> Instrument:
     )
 
 
-def _sizes(values: NDArray[np.uint32]) -> NDArray[np.int64]:
-    return np.where(values == _UNDEFINED_SIZE, ABSENT, values.astype(np.int64) * NANOS)
+def _sizes(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return whole sizes as ours; those that are not there, or too large for units of 1e-9, are absent."""
+    most = min(np.iinfo(values.dtype).max - 1, ABSENT // NANOS)
+    return np.where(values > most, ABSENT, values.astype(np.int64) * NANOS)
 
 
 def _lookup(symbols: Mapping[int, str], ids: Mapping[str, int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

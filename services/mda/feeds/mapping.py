@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 import yaml
 
@@ -30,6 +31,13 @@ _NAMES: Final[Mapping[str, str]] = {
     "price": "price px last last_price trade_price p",
     "size": "size qty quantity volume amount trade_size s",
     "side": "side aggressor aggressor_side taker_side",
+    "interval_ns": "interval_ns",
+    "open": "open open_price o",
+    "high": "high high_price h",
+    "low": "low low_price l",
+    "close": "close close_price c",
+    "volume": "volume vol v size qty quantity",
+    "trade_count": "trade_count trades count transactions n",
 }
 _SYMBOLS: Final = "symbol ticker instrument sym raw_symbol ric product_id"
 # A number of today's, in each unit, is between these: it is some 1.7e9 seconds since the epoch.
@@ -47,7 +55,7 @@ class ColumnMapping:
     Attributes
     ----------
     kind
-        `quotes` or `trades`.
+        `quotes`, `trades` or `bars`.
     columns
         The file's column for each of ours.
     symbol
@@ -59,6 +67,8 @@ class ColumnMapping:
         with a time zone; or `utc`, the same without one.
     prices
         What prices and sizes are: `whole`, or whole numbers of 1e-9, `nanos`.
+    interval_s
+        How long bars are, in seconds; None where a column, `interval_ns`, tells it.
     """
 
     kind: str
@@ -67,6 +77,7 @@ class ColumnMapping:
     only_symbol: str | None = None
     times: TimeUnit = "time"
     prices: PriceUnit = "whole"
+    interval_s: int | None = None
 
     @property
     def rows_kind(self) -> Kind:
@@ -82,11 +93,13 @@ class ColumnMapping:
             If not.
         """
         if self.kind not in _KINDS:
-            raise MappingError(f"kind: {self.kind!r} is neither {' nor '.join(_KINDS)}.")
+            raise MappingError(f"kind: {self.kind!r} is none of {', '.join(_KINDS)}.")
         if self.times not in _UNITS or self.prices not in _PRICES:
             raise MappingError(f"times are one of {', '.join(_UNITS)}; prices of {', '.join(_PRICES)}.")
         known = {column.name for column in COLUMNS[self.rows_kind]} - {"instrument_id", "verdicts"}
-        needed = {"ts_event", "price"} if self.rows_kind is Kind.TRADE else {"ts_event"}
+        needed = {column.name for column in COLUMNS[self.rows_kind] if column.required} - {"instrument_id"}
+        if self.interval_s is not None:
+            needed -= {"interval_ns"}
         if unknown := set(self.columns) - known:
             raise MappingError(
                 f"{self.kind} have no {', '.join(sorted(unknown))}. There are {', '.join(sorted(known))}."
@@ -143,9 +156,9 @@ def guess(schema: pa.Schema, sample: pa.RecordBatch, *, kind: str | None, only_s
 
     symbol = None if only_symbol else found(_SYMBOLS)
     every = {ours: theirs for ours, aliases in _NAMES.items() if (theirs := found(aliases)) is not None}
-    chosen = kind or ("quotes" if {"bid_price", "ask_price"} & set(every) else "trades")
+    chosen = kind or _kind_of(set(every))
     if chosen not in _KINDS:
-        raise MappingError(f"kind: {chosen!r} is neither {' nor '.join(_KINDS)}.")
+        raise MappingError(f"kind: {chosen!r} is none of {', '.join(_KINDS)}.")
     ours = {column.name for column in COLUMNS[_KINDS[chosen]]}
     columns = {name: theirs for name, theirs in every.items() if name in ours}
     mapping = ColumnMapping(
@@ -154,10 +167,31 @@ def guess(schema: pa.Schema, sample: pa.RecordBatch, *, kind: str | None, only_s
         symbol,
         only_symbol,
         _time_unit(sample, columns.get("ts_event")),
-        _price_unit(schema, columns.get("price") or columns.get("bid_price")),
+        _price_unit(schema, columns.get("price") or columns.get("bid_price") or columns.get("close")),
     )
+    if mapping.rows_kind is Kind.BAR and "interval_ns" not in columns:
+        mapping = replace(mapping, interval_s=_interval_s(sample, mapping))
     mapping.check(schema)
     return mapping
+
+
+def _kind_of(ours: set[str]) -> str:
+    if {"open", "high", "low", "close"} <= ours:
+        return FIELDS[Kind.BAR]
+    return FIELDS[Kind.QUOTE if {"bid_price", "ask_price"} & ours else Kind.TRADE]
+
+
+def _interval_s(sample: pa.RecordBatch, mapping: ColumnMapping) -> int | None:
+    """Return the least time from one bar to another, in seconds; None where there are no two."""
+    times: Any = sample[mapping.columns["ts_event"]] if "ts_event" in mapping.columns else None
+    if times is None or sample.num_rows < 2:
+        return None
+    per_s = {"ns": 10**9, "us": 10**6, "ms": 10**3, "s": 1}.get(mapping.times)
+    if per_s is None:
+        aware = mapping.times == "time"
+        times, per_s = times.cast(pa.timestamp("ns", "UTC") if aware else pa.timestamp("ns")), 10**9
+    steps = np.diff(np.unique(times.cast(pa.int64()).to_numpy(zero_copy_only=False)))
+    return int(steps.min()) // per_s or None if len(steps) else None
 
 
 def _plain(name: str) -> str:

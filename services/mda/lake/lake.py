@@ -26,6 +26,8 @@ _FRESH_S: Final = 1.0
 _MOST_EMPTY: Final = 8
 _ROW_BITS: Final = 20
 """An entry has fewer rows than 2^20."""
+_LATER: Final = (TABLES[Kind.BAR],)
+"""Tables that a lake of an earlier version lacks until an archive of this one has run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Lake:
     def __init__(self, location: Location, dataset: str, epoch: int) -> None:
         self.epoch = epoch
         self._tables = {name: LakeTable(location.child(dataset), name) for name in (*TABLES.values(), ENTRIES)}
+        self._lacking = set(_LATER)
         self._reader = FileReader()
         self._lock = threading.Lock()
         self._view: View | None = None
@@ -107,17 +110,22 @@ class Lake:
         # The entries first: what they tell of is in the other tables already.
         entries = self._tables[ENTRIES]
         if not entries.exists():
-            return View(
-                self.epoch,
-                0,
-                {name: Snapshot(table.location, -1, FileIndex(())) for name, table in self._tables.items()},
-            )
+            return View(self.epoch, 0, {name: _empty(table) for name, table in self._tables.items()})
         entries.refresh()
         archived = entries.offset(self.epoch)
-        for table in self._tables.values():
+        tables = {ENTRIES: entries.snapshot()}
+        for name, table in self._tables.items():
             if table is not entries:
-                table.refresh()
-        return View(self.epoch, archived, {name: table.snapshot() for name, table in self._tables.items()})
+                tables[name] = self._snapshot(name, table)
+        return View(self.epoch, archived, tables)
+
+    def _snapshot(self, name: str, table: LakeTable) -> Snapshot:
+        if name in self._lacking:
+            if not table.exists():
+                return _empty(table)
+            self._lacking.remove(name)
+        table.refresh()
+        return table.snapshot()
 
     def rows(
         self,
@@ -283,3 +291,7 @@ def tape_keys(placed: Placed, base: int) -> NDArray[np.int64]:
 
 def _within(values: NDArray[np.int64], bounds: Range) -> NDArray[np.bool_]:
     return (values >= bounds[0]) & (values <= bounds[1])
+
+
+def _empty(table: LakeTable) -> Snapshot:
+    return Snapshot(table.location, -1, FileIndex(()))

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from marketdata.columns import ABSENT, COLUMNS, Batch, Kind
+from marketdata.columns import ABSENT, COLUMNS, PRICES, SIZES, Batch, Kind
 
-TABLES: Final = {Kind.QUOTE: "quotes", Kind.TRADE: "trades"}
+TABLES: Final = {Kind.QUOTE: "quotes", Kind.TRADE: "trades", Kind.BAR: "bars"}
 """The table of each kind."""
 
 ENTRIES: Final = "entries"
@@ -35,7 +35,9 @@ _PLACE: Final = (pa.field(_EPOCH, pa.int64()), pa.field(_SEQUENCE, pa.int64()), 
 _RECV_DELAY: Final = "recv_delay_ns"
 _STORED: Final = {"ts_recv": _RECV_DELAY}
 _FEW_VALUES: Final = frozenset(
-    {"bid_price", "ask_price", "price", "bid_size", "ask_size", "size", "verdicts", "side", "action"}
+    PRICES
+    | (SIZES - {"volume"})
+    | {"verdicts", "side", "action", "interval_ns"}
     | {_EPOCH, "producer", "gaps", "cause", "state"}
     | {"symbol", "negative_prices", "description"}
 )

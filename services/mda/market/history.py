@@ -12,6 +12,7 @@ from marketdata.columns import ABSENT, Batch, Kind
 from mda.market.bits import DUPLICATE_SEQUENCE, OUT_OF_ORDER, OUTLIER, Bits, Findings, Mask, some
 from mda.market.instruments import Directory
 from mda.market.policy import Rules
+from mda.market.venue_bars import moments
 
 _SMALL_IDS: Final = 1 << 16
 """NumPy sorts numbers of 16 bits in linear time."""
@@ -101,7 +102,7 @@ def compare(batch: Batch, history: History, directory: Directory, rules: Rules) 
     Every instrument must be known.
     """
     found = Findings(batch.rows)
-    ids, times = batch["instrument_id"], batch["ts_event"]
+    ids, times = batch["instrument_id"], moments(batch)
     newest = history.of(batch.kind, len(directory))
     share = rules.outlier_share if rules.sought & OUTLIER else None
     repeats = bool(rules.sought & DUPLICATE_SEQUENCE)
@@ -198,8 +199,8 @@ def _repeated(segments: _Segments, sequences: Sequences, newest: Sequences) -> M
 
 def _prices_of(batch: Batch, directory: Directory) -> Prices:
     """Return the price or the middle of each row; NaN where there is none to compare."""
-    if batch.kind is Kind.TRADE:
-        prices = batch["price"].astype(np.float64)
+    if batch.kind is not Kind.QUOTE:
+        prices = batch["price" if batch.kind is Kind.TRADE else "close"].astype(np.float64)
     else:
         bid, ask = batch["bid_price"], batch["ask_price"]
         prices = (bid.astype(np.float64) + ask) * 0.5

@@ -19,12 +19,15 @@ _NOT_A_PRICE: Final = (
     "is not a price. Prices are positive and in units of 1e-9; set `negative_prices` on the instrument "
     "where others are prices too, and send 9223372036854775807 where there is none."
 )
-_NO_PRICE: Final = "means none, but a trade has a price."
+_NO_PRICE: Final = "means none, but a trade has a price, and a bar has four."
 _NO_ACTION: Final = "is not a value of TradeAction."
 _NO_REFERENCE: Final = (
     "does not go with the row's action: a cancel or correction names the `sequence` of the trade that it changes, "
     "and a trade names none (9223372036854775807)."
 )
+_BAD_INTERVAL: Final = "is not how long a bar is. Send nanoseconds, from 1 to 366 days."
+_BAD_BAR: Final = "does not go with the bar's other prices: none is above its high or below its low."
+_BAD_VOLUME: Final = "is not a volume: it is at least 0. Send 9223372036854775807 where there is none."
 _PROBLEMS: Final = {
     CROSSED: "is above the ask",
     OUT_OF_ORDER: "is before the time of an earlier row",
@@ -35,6 +38,7 @@ _PROBLEMS: Final = {
     DUPLICATE_SEQUENCE: "is the sequence number of the row before it, too",
     MISSING_SIDE: "means none, or the ask is none",
 }
+_PRICE: Final = {Kind.QUOTE: "bid_price", Kind.TRADE: "price", Kind.BAR: "close"}
 _COLUMNS: Final = {
     OUT_OF_ORDER: "ts_event",
     STALE: "ts_event",
@@ -69,6 +73,21 @@ def bad_reference(batch: Batch, row: int) -> MarketDataError:
     return _error(batch, "refers_to", row, reasons.ERROR_REASON_BAD_CORRECTION, _NO_REFERENCE)
 
 
+def bad_interval(batch: Batch, row: int) -> MarketDataError:
+    """Return the error for a bar that is no time long, or too long."""
+    return _error(batch, "interval_ns", row, reasons.ERROR_REASON_BAD_BAR, _BAD_INTERVAL)
+
+
+def bad_bar(batch: Batch, row: int, column: str) -> MarketDataError:
+    """Return the error for a bar whose high or low another of its prices is beyond."""
+    return _error(batch, column, row, reasons.ERROR_REASON_BAD_BAR, _BAD_BAR)
+
+
+def bad_volume(batch: Batch, row: int) -> MarketDataError:
+    """Return the error for a bar with a volume below zero."""
+    return _error(batch, "volume", row, reasons.ERROR_REASON_BAD_BAR, _BAD_VOLUME)
+
+
 def refusal(batch: Batch, bits: NDArray[np.uint32], refused: int) -> MarketDataError | None:
     """Return the error for the first row that the policy refuses; None if it refuses none.
 
@@ -77,7 +96,7 @@ def refusal(batch: Batch, bits: NDArray[np.uint32], refused: int) -> MarketDataE
     for verdict, problem in _PROBLEMS.items():
         rows = np.flatnonzero(bits & np.uint32(verdict & refused))
         if len(rows):
-            column = _COLUMNS.get(verdict) or ("price" if batch.kind is Kind.TRADE else "bid_price")
+            column = _COLUMNS.get(verdict) or _PRICE[batch.kind]
             name = Verdict.Name(verdict.bit_length()).removeprefix("VERDICT_")
             sentence = f"{problem}: {name}, which the dataset's policy refuses."
             return _error(batch, column, int(rows[0]), reasons.ERROR_REASON_ROW_REFUSED, sentence, verdict=name)

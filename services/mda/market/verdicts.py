@@ -35,6 +35,7 @@ from mda.market.history import History, compare
 from mda.market.instruments import Directory
 from mda.market.policy import DEFAULT_RULES, Rules
 from mda.market.refusals import not_a_price, out_of_range, refusal, unknown_instrument
+from mda.market.venue_bars import PRICES, check_bars, moments
 
 __all__ = ["COMPARED", "CROSSED", "MAX_AHEAD_NS", "OUT_OF_ORDER", "Checked", "Judged", "check", "flag"]
 
@@ -44,7 +45,7 @@ COMPARED: Final = OUT_OF_ORDER | OUTLIER | DUPLICATE_SEQUENCE
 MAX_AHEAD_NS: Final = 3_600 * NANOS
 """How far an event time may lie in the future, in nanoseconds: clocks differ."""
 
-_PRICES: Final = {Kind.QUOTE: ("bid_price", "ask_price"), Kind.TRADE: ("price",)}
+_PRICES: Final = {Kind.QUOTE: ("bid_price", "ask_price"), Kind.TRADE: ("price",), Kind.BAR: PRICES}
 _LEAST: Final = np.iinfo(np.int64).min
 
 
@@ -101,10 +102,11 @@ def check(batch: Batch, directory: Directory, now_ns: int, rules: Rules = DEFAUL
     Raises
     ------
     MarketDataError
-        For the first row with a verdict that is refused, an impossible time, or an
-        action that does not go with what it refers to.
+        For the first row with a verdict that is refused, an impossible time, an action
+        that does not go with what it refers to, or a bar that cannot be.
     """
     check_corrections(batch)
+    check_bars(batch)
     found = Findings(batch.rows)
     unknown = _add_unknown(batch, directory, rules, found)
     _add_times(batch, now_ns, rules, found)
@@ -201,6 +203,7 @@ def _add_times(batch: Batch, now_ns: int, rules: Rules, found: Findings) -> None
     bad = times.view(np.uint64) > np.uint64(now_ns + MAX_AHEAD_NS)
     if some(bad):
         raise out_of_range(batch, int(bad.argmax()))
+    times = moments(batch)
     if rules.stale_ns is not None and rules.sought & STALE:
         found.add(STALE, times < now_ns - rules.stale_ns)
     if rules.future_ns is not None and rules.sought & FUTURE:
@@ -216,7 +219,7 @@ def _add_no_price(batch: Batch, name: str, unknown: Mask, directory: Directory, 
         none &= ~directory.takes_negative_prices(ids) | (prices == _LEAST)
     if rules.refused & NOT_A_PRICE and some(none):
         raise not_a_price(batch, int(none.argmax()), name)
-    if batch.kind is Kind.TRADE:
+    if batch.kind is not Kind.QUOTE:
         absent = prices == ABSENT
         if "action" in batch.columns:
             absent &= batch["action"] != CANCEL

@@ -146,12 +146,12 @@ def quotes_at(*times_ns: int) -> Batch:
 
 async def listed(hub: Hub, start_ns: int, *, seconds: int = 1, **options: Any) -> dict[tuple[str, int], Bar]:
     """Return the bars that a list gives now."""
-    of_quotes = options.pop("of_quotes", False)
+    kind = options.pop("kind", Kind.TRADE)
     session = options.pop("session", Session())
     ids = np.arange(1, len(hub.directory) + 1, dtype=np.uint32)
     now_ns = time.time_ns()
-    query = BarQuery(ids, start_ns, now_ns, Interval(seconds * SECOND), session, of_quotes, Fill.NONE)
-    source = await open_source(hub, [Kind.QUOTE if of_quotes else Kind.TRADE])
+    query = BarQuery(ids, start_ns, now_ns, Interval(seconds * SECOND), session, kind, Fill.NONE)
+    source = await open_source(hub, [kind])
     bars = await asyncio.to_thread(
         make_bars, source, query, stretch_of(query, 1 << 30, (0, 0)), now_ns, hub.gaps.times()
     )
@@ -209,7 +209,7 @@ async def test_bars_of_the_middles_of_quotes(feed: Feed, hub: Hub) -> None:
     async with streaming(hub, source=BarSource.BAR_SOURCE_QUOTE_MIDS) as told:
         await write_for(feed, 1.2, lambda: quotes_at(time.time_ns()))
         await feed.write(trades_at(time.time_ns()))
-        await told_all(told, hub, start_ns - SECOND, of_quotes=True)
+        await told_all(told, hub, start_ns - SECOND, kind=Kind.QUOTE)
 
 
 async def test_the_wanted_symbols_alone(feed: Feed, hub: Hub) -> None:

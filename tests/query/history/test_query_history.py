@@ -21,7 +21,7 @@ from marketdata.wire import parse
 from mda.archive.archiver import Archiver
 from mda.lake.layout import Placed
 from mda.lake.location import Location
-from mda.market.bars import Fill, no_gaps
+from mda.market.bars import Fill, State, no_gaps
 from mda.market.corrections import Corrections
 from mda.market.errors import MarketDataError
 from mda.market.intervals import Interval
@@ -32,6 +32,7 @@ from mda.query.history.listing import Listing, decode_place, encode_place, list_
 from mda.query.history.methods import HistoryMethods
 from mda.query.history.scan import Scan, lake_stretch, scan_rows
 from mda.query.history.source import EVERYTHING, Source, Wanted, look, open_source
+from mda.query.history.venue_bars import venue_bars
 from mda.query.history.workers import Workers
 from mda.query.hub import Hub
 from mda.query.selection import select
@@ -40,6 +41,12 @@ from tests.query.feeding import Feed, make_feed
 from tests.tape.helpers import NOW_NS, eventually, quotes, running, trades
 
 SECOND = NANOS
+_ROWS_OF_EACH = ((Kind.QUOTE, 9), (Kind.TRADE, 5), (Kind.BAR, 7))
+_AMOUNTS = {
+    Kind.QUOTE: ("bid_price", "bid_size", "ask_price", "ask_size"),
+    Kind.TRADE: ("price", "size"),
+    Kind.BAR: ("open", "high", "low", "close", "volume"),
+}
 
 
 class World:
@@ -61,7 +68,7 @@ class World:
 
     async def write_random(self, entries: int, spread_s: int = 4000) -> None:
         for _ in range(entries):
-            await self.write(self.some(Kind.QUOTE, 9, spread_s), self.some(Kind.TRADE, 5, spread_s))
+            await self.write(*(self.some(kind, rows, spread_s) for kind, rows in _ROWS_OF_EACH))
 
     def some(self, kind: Kind, rows: int, spread_s: int) -> Batch:
         draw = self._random.integers
@@ -70,8 +77,9 @@ class World:
             "ts_event": NOW_NS + draw(0, spread_s, rows) * SECOND,
             "sequence": draw(0, 1 << 40, rows),
         }
-        names = ("bid_price", "bid_size", "ask_price", "ask_size") if kind is Kind.QUOTE else ("price", "size")
-        return make_batch(kind, columns | {name: draw(1, 50, rows) * NANOS for name in names})
+        if kind is Kind.BAR:
+            columns["interval_ns"] = draw(1, 3, rows) * 60 * SECOND
+        return make_batch(kind, columns | {name: draw(1, 50, rows) * NANOS for name in _AMOUNTS[kind]})
 
     async def archive(self, *, compact: bool = False) -> None:
         """Bring all that was written into the lake."""
@@ -214,15 +222,15 @@ def query_of(**values: Any) -> BarQuery:
         "end_ns": NOW_NS + 3800 * SECOND,
         "interval": Interval(60 * SECOND),
         "session": Session(),
-        "of_quotes": False,
+        "kind": Kind.TRADE,
         "fill": Fill.NULL,
     }
     return BarQuery(**defaults | values)
 
 
-@pytest.mark.parametrize("of_quotes", [False, True])
-async def test_bars_in_pages_are_those_of_the_oracle(world: World, of_quotes: bool) -> None:
-    query = query_of(of_quotes=of_quotes)
+@pytest.mark.parametrize("kind", [Kind.TRADE, Kind.QUOTE])
+async def test_bars_in_pages_are_those_of_the_oracle(world: World, kind: Kind) -> None:
+    query = query_of(kind=kind)
     bars: list[tuple[Any, ...]] = []
     after = (0, 0)
     while True:
@@ -237,6 +245,37 @@ async def test_bars_in_pages_are_those_of_the_oracle(world: World, of_quotes: bo
     assert bars == [_bar(world, query, instrument, start) for instrument in (1, 2, 3) for start in _starts(query)]
 
 
+async def test_bars_of_the_venue_are_the_newest_of_their_interval(world: World) -> None:
+    query = query_of(kind=Kind.BAR, fill=Fill.NONE)
+    newest: dict[tuple[int, int], tuple[int, ...]] = {}
+    for _, _, batch in world.sent:  # in the order of the tape
+        for row in facts(batch) if batch.kind is Kind.BAR else ():
+            start = row["ts_event"] // (60 * SECOND) * 60 * SECOND
+            if row["interval_ns"] == 60 * SECOND and start in _starts(query):
+                prices = tuple(row[name] for name in ("open", "high", "low", "close", "volume"))
+                newest[row["instrument_id"], start] = (*prices, ABSENT, 1, State.FINAL)
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
+    after = (0, 0)
+    while len((stretch := stretch_of(query, 50, after)).ids) and len(stretch.numbers):
+        made = venue_bars(await world.source(), query, stretch, ABSENT, no_gaps())
+        columns = (made.open, made.high, made.low, made.close, made.vwap, made.count, made.state)
+        values = zip(*(column.tolist() for column in columns), made.volume.to_ints(), strict=True)
+        keys = zip(made.instrument_id.tolist(), made.start.tolist(), strict=True)
+        for key, (*prices, vwap, count, state, volume) in zip(keys, values, strict=True):
+            found[key] = (*prices, volume, vwap, count, state)
+        after = (int(stretch.ids[-1]), (stretch.numbers.stop - 1) * 60 * SECOND)
+    assert len(newest) > 50
+    assert found == newest
+
+
+async def test_empty_bars_of_the_venue_may_be_told(client: Client, tmp_path: Path) -> None:
+    async with world_of(client, tmp_path) as world:
+        await world.write(quotes(1, 1))
+        query = query_of(kind=Kind.BAR, fill=Fill.NULL)
+        made = venue_bars(await world.source(), query, stretch_of(query, 3, (0, 0)), ABSENT, no_gaps())
+        assert (made.close.tolist(), made.count.tolist()) == ([ABSENT] * 3, [0] * 3)
+
+
 def _starts(query: BarQuery) -> range:
     minute = 60 * SECOND
     return range(query.start_ns // minute * minute, query.end_ns, minute)
@@ -244,9 +283,10 @@ def _starts(query: BarQuery) -> range:
 
 def _bar(world: World, query: BarQuery, instrument: int, start: int) -> tuple[int, ...]:
     first, end = max(start, query.start_ns), min(start + 60 * SECOND, query.end_ns)
-    kind = Kind.QUOTE if query.of_quotes else Kind.TRADE
-    rows = [row for row in world.rows(kind) if row["instrument_id"] == instrument and first <= row["ts_event"] < end]
-    prices = [(row["bid_price"] + row["ask_price"]) // 2 if query.of_quotes else row["price"] for row in rows]
+    rows = [
+        row for row in world.rows(query.kind) if row["instrument_id"] == instrument and first <= row["ts_event"] < end
+    ]
+    prices = [(row["bid_price"] + row["ask_price"]) // 2 if query.kind is Kind.QUOTE else row["price"] for row in rows]
     if not prices:
         return (instrument, start, ABSENT, ABSENT, ABSENT, ABSENT, 0)
     return (instrument, start, prices[0], max(prices), min(prices), prices[-1], len(prices))
@@ -256,8 +296,8 @@ async def test_empty_bars_go_on_with_the_close_before_the_page(client: Client, t
     async with world_of(client, tmp_path) as world:
         await world.write(trades(1, 1, price=[70], ts_event=[NOW_NS]), quotes(1, 1, ts_event=[NOW_NS]))
         await world.archive()
-        for of_quotes, close in ((False, 70), (True, 15)):
-            query = query_of(fill=Fill.PREVIOUS, of_quotes=of_quotes)
+        for kind, close in ((Kind.TRADE, 70), (Kind.QUOTE, 15)):
+            query = query_of(fill=Fill.PREVIOUS, kind=kind)
             made = make_bars(await world.source(), query, stretch_of(query, 5, (0, 0)), ABSENT, no_gaps())
             assert made.instrument_id.tolist() == [1] * 5
             assert made.open.tolist() == made.close.tolist() == [close] * 5

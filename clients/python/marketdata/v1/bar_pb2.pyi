@@ -14,6 +14,7 @@ class BarSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BAR_SOURCE_UNSPECIFIED: _ClassVar[BarSource]
     BAR_SOURCE_TRADES: _ClassVar[BarSource]
     BAR_SOURCE_QUOTE_MIDS: _ClassVar[BarSource]
+    BAR_SOURCE_VENUE: _ClassVar[BarSource]
 
 class BarFill(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -24,6 +25,7 @@ class BarFill(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 BAR_SOURCE_UNSPECIFIED: BarSource
 BAR_SOURCE_TRADES: BarSource
 BAR_SOURCE_QUOTE_MIDS: BarSource
+BAR_SOURCE_VENUE: BarSource
 BAR_FILL_UNSPECIFIED: BarFill
 BAR_FILL_NONE: BarFill
 BAR_FILL_NULL: BarFill

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19marketdata/v1/batch.proto\x12\rmarketdata.v1\"\xa1\x01\n\x05\x42\x61tch\x12\x1f\n\x04rows\x18\x01 \x01(\rB\x0b\xbaH\x08*\x06\x18\x80\x80\x02(\x01R\x04rows\x12\x35\n\x06quotes\x18\x02 \x01(\x0b\x32\x1b.marketdata.v1.QuoteColumnsH\x00R\x06quotes\x12\x35\n\x06trades\x18\x03 \x01(\x0b\x32\x1b.marketdata.v1.TradeColumnsH\x00R\x06tradesB\t\n\x07\x63olumns\"\x8f\x02\n\x0cQuoteColumns\x12#\n\rinstrument_id\x18\x01 \x03(\x07R\x0cinstrumentId\x12\x19\n\x08ts_event\x18\x02 \x03(\x10R\x07tsEvent\x12\x17\n\x07ts_recv\x18\x03 \x03(\x10R\x06tsRecv\x12\x1a\n\x08sequence\x18\x04 \x03(\x06R\x08sequence\x12\x1b\n\tbid_price\x18\x05 \x03(\x10R\x08\x62idPrice\x12\x19\n\x08\x62id_size\x18\x06 \x03(\x10R\x07\x62idSize\x12\x1b\n\task_price\x18\x07 \x03(\x10R\x08\x61skPrice\x12\x19\n\x08\x61sk_size\x18\x08 \x03(\x10R\x07\x61skSize\x12\x1a\n\x08verdicts\x18\t \x03(\x07R\x08verdicts\"\x92\x02\n\x0cTradeColumns\x12#\n\rinstrument_id\x18\x01 \x03(\x07R\x0cinstrumentId\x12\x19\n\x08ts_event\x18\x02 \x03(\x10R\x07tsEvent\x12\x17\n\x07ts_recv\x18\x03 \x03(\x10R\x06tsRecv\x12\x1a\n\x08sequence\x18\x04 \x03(\x06R\x08sequence\x12\x14\n\x05price\x18\x05 \x03(\x10R\x05price\x12\x12\n\x04size\x18\x06 \x03(\x10R\x04size\x12\x12\n\x04side\x18\x07 \x03(\x07R\x04side\x12\x1a\n\x08verdicts\x18\x08 \x03(\x07R\x08verdicts\x12\x16\n\x06\x61\x63tion\x18\t \x03(\x07R\x06\x61\x63tion\x12\x1b\n\trefers_to\x18\n \x03(\x06R\x08refersTo*<\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_QUOTE\x10\x01\x12\x0e\n\nKIND_TRADE\x10\x02*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*^\n\x0bTradeAction\x12\x1c\n\x18TRADE_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13TRADE_ACTION_CANCEL\x10\x01\x12\x18\n\x14TRADE_ACTION_CORRECT\x10\x02*U\n\tTradeView\x12\x1a\n\x16TRADE_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eTRADE_VIEW_RAW\x10\x01\x12\x18\n\x14TRADE_VIEW_CORRECTED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19marketdata/v1/batch.proto\x12\rmarketdata.v1\"\xd2\x01\n\x05\x42\x61tch\x12\x1f\n\x04rows\x18\x01 \x01(\rB\x0b\xbaH\x08*\x06\x18\x80\x80\x02(\x01R\x04rows\x12\x35\n\x06quotes\x18\x02 \x01(\x0b\x32\x1b.marketdata.v1.QuoteColumnsH\x00R\x06quotes\x12\x35\n\x06trades\x18\x03 \x01(\x0b\x32\x1b.marketdata.v1.TradeColumnsH\x00R\x06trades\x12/\n\x04\x62\x61rs\x18\x04 \x01(\x0b\x32\x19.marketdata.v1.BarColumnsH\x00R\x04\x62\x61rsB\t\n\x07\x63olumns\"\x8f\x02\n\x0cQuoteColumns\x12#\n\rinstrument_id\x18\x01 \x03(\x07R\x0cinstrumentId\x12\x19\n\x08ts_event\x18\x02 \x03(\x10R\x07tsEvent\x12\x17\n\x07ts_recv\x18\x03 \x03(\x10R\x06tsRecv\x12\x1a\n\x08sequence\x18\x04 \x03(\x06R\x08sequence\x12\x1b\n\tbid_price\x18\x05 \x03(\x10R\x08\x62idPrice\x12\x19\n\x08\x62id_size\x18\x06 \x03(\x10R\x07\x62idSize\x12\x1b\n\task_price\x18\x07 \x03(\x10R\x08\x61skPrice\x12\x19\n\x08\x61sk_size\x18\x08 \x03(\x10R\x07\x61skSize\x12\x1a\n\x08verdicts\x18\t \x03(\x07R\x08verdicts\"\x92\x02\n\x0cTradeColumns\x12#\n\rinstrument_id\x18\x01 \x03(\x07R\x0cinstrumentId\x12\x19\n\x08ts_event\x18\x02 \x03(\x10R\x07tsEvent\x12\x17\n\x07ts_recv\x18\x03 \x03(\x10R\x06tsRecv\x12\x1a\n\x08sequence\x18\x04 \x03(\x06R\x08sequence\x12\x14\n\x05price\x18\x05 \x03(\x10R\x05price\x12\x12\n\x04size\x18\x06 \x03(\x10R\x04size\x12\x12\n\x04side\x18\x07 \x03(\x07R\x04side\x12\x1a\n\x08verdicts\x18\x08 \x03(\x07R\x08verdicts\x12\x16\n\x06\x61\x63tion\x18\t \x03(\x07R\x06\x61\x63tion\x12\x1b\n\trefers_to\x18\n \x03(\x06R\x08refersTo\"\xc7\x02\n\nBarColumns\x12#\n\rinstrument_id\x18\x01 \x03(\x07R\x0cinstrumentId\x12\x19\n\x08ts_event\x18\x02 \x03(\x10R\x07tsEvent\x12\x17\n\x07ts_recv\x18\x03 \x03(\x10R\x06tsRecv\x12\x1a\n\x08sequence\x18\x04 \x03(\x06R\x08sequence\x12\x1f\n\x0binterval_ns\x18\x05 \x03(\x10R\nintervalNs\x12\x12\n\x04open\x18\x06 \x03(\x10R\x04open\x12\x12\n\x04high\x18\x07 \x03(\x10R\x04high\x12\x10\n\x03low\x18\x08 \x03(\x10R\x03low\x12\x14\n\x05\x63lose\x18\t \x03(\x10R\x05\x63lose\x12\x16\n\x06volume\x18\n \x03(\x10R\x06volume\x12\x1f\n\x0btrade_count\x18\x0b \x03(\x06R\ntradeCount\x12\x1a\n\x08verdicts\x18\x0c \x03(\x07R\x08verdicts*J\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_QUOTE\x10\x01\x12\x0e\n\nKIND_TRADE\x10\x02\x12\x0c\n\x08KIND_BAR\x10\x03*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*^\n\x0bTradeAction\x12\x1c\n\x18TRADE_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13TRADE_ACTION_CANCEL\x10\x01\x12\x18\n\x14TRADE_ACTION_CORRECT\x10\x02*U\n\tTradeView\x12\x1a\n\x16TRADE_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eTRADE_VIEW_RAW\x10\x01\x12\x18\n\x14TRADE_VIEW_CORRECTED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BATCH'].fields_by_name['rows']._loaded_options = None
   _globals['_BATCH'].fields_by_name['rows']._serialized_options = b'\272H\010*\006\030\200\200\002(\001'
-  _globals['_KIND']._serialized_start=759
-  _globals['_KIND']._serialized_end=819
-  _globals['_SIDE']._serialized_start=821
-  _globals['_SIDE']._serialized_end=878
-  _globals['_TRADEACTION']._serialized_start=880
-  _globals['_TRADEACTION']._serialized_end=974
-  _globals['_TRADEVIEW']._serialized_start=976
-  _globals['_TRADEVIEW']._serialized_end=1061
+  _globals['_KIND']._serialized_start=1138
+  _globals['_KIND']._serialized_end=1212
+  _globals['_SIDE']._serialized_start=1214
+  _globals['_SIDE']._serialized_end=1271
+  _globals['_TRADEACTION']._serialized_start=1273
+  _globals['_TRADEACTION']._serialized_end=1367
+  _globals['_TRADEVIEW']._serialized_start=1369
+  _globals['_TRADEVIEW']._serialized_end=1454
   _globals['_BATCH']._serialized_start=45
-  _globals['_BATCH']._serialized_end=206
-  _globals['_QUOTECOLUMNS']._serialized_start=209
-  _globals['_QUOTECOLUMNS']._serialized_end=480
-  _globals['_TRADECOLUMNS']._serialized_start=483
-  _globals['_TRADECOLUMNS']._serialized_end=757
+  _globals['_BATCH']._serialized_end=255
+  _globals['_QUOTECOLUMNS']._serialized_start=258
+  _globals['_QUOTECOLUMNS']._serialized_end=529
+  _globals['_TRADECOLUMNS']._serialized_start=532
+  _globals['_TRADECOLUMNS']._serialized_end=806
+  _globals['_BARCOLUMNS']._serialized_start=809
+  _globals['_BARCOLUMNS']._serialized_end=1136
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_UNSPECIFIED: _ClassVar[Kind]
     KIND_QUOTE: _ClassVar[Kind]
     KIND_TRADE: _ClassVar[Kind]
+    KIND_BAR: _ClassVar[Kind]
 
 class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -33,6 +34,7 @@ class TradeView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 KIND_UNSPECIFIED: Kind
 KIND_QUOTE: Kind
 KIND_TRADE: Kind
+KIND_BAR: Kind
 SIDE_UNSPECIFIED: Side
 SIDE_BUY: Side
 SIDE_SELL: Side
@@ -44,14 +46,16 @@ TRADE_VIEW_RAW: TradeView
 TRADE_VIEW_CORRECTED: TradeView
 
 class Batch(_message.Message):
-    __slots__ = ("rows", "quotes", "trades")
+    __slots__ = ("rows", "quotes", "trades", "bars")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     QUOTES_FIELD_NUMBER: _ClassVar[int]
     TRADES_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
     rows: int
     quotes: QuoteColumns
     trades: TradeColumns
-    def __init__(self, rows: _Optional[int] = ..., quotes: _Optional[_Union[QuoteColumns, _Mapping]] = ..., trades: _Optional[_Union[TradeColumns, _Mapping]] = ...) -> None: ...
+    bars: BarColumns
+    def __init__(self, rows: _Optional[int] = ..., quotes: _Optional[_Union[QuoteColumns, _Mapping]] = ..., trades: _Optional[_Union[TradeColumns, _Mapping]] = ..., bars: _Optional[_Union[BarColumns, _Mapping]] = ...) -> None: ...
 
 class QuoteColumns(_message.Message):
     __slots__ = ("instrument_id", "ts_event", "ts_recv", "sequence", "bid_price", "bid_size", "ask_price", "ask_size", "verdicts")
@@ -98,3 +102,31 @@ class TradeColumns(_message.Message):
     action: _containers.RepeatedScalarFieldContainer[int]
     refers_to: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[int]] = ..., size: _Optional[_Iterable[int]] = ..., side: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ..., action: _Optional[_Iterable[int]] = ..., refers_to: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class BarColumns(_message.Message):
+    __slots__ = ("instrument_id", "ts_event", "ts_recv", "sequence", "interval_ns", "open", "high", "low", "close", "volume", "trade_count", "verdicts")
+    INSTRUMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TS_EVENT_FIELD_NUMBER: _ClassVar[int]
+    TS_RECV_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_NS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    TRADE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    instrument_id: _containers.RepeatedScalarFieldContainer[int]
+    ts_event: _containers.RepeatedScalarFieldContainer[int]
+    ts_recv: _containers.RepeatedScalarFieldContainer[int]
+    sequence: _containers.RepeatedScalarFieldContainer[int]
+    interval_ns: _containers.RepeatedScalarFieldContainer[int]
+    open: _containers.RepeatedScalarFieldContainer[int]
+    high: _containers.RepeatedScalarFieldContainer[int]
+    low: _containers.RepeatedScalarFieldContainer[int]
+    close: _containers.RepeatedScalarFieldContainer[int]
+    volume: _containers.RepeatedScalarFieldContainer[int]
+    trade_count: _containers.RepeatedScalarFieldContainer[int]
+    verdicts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, instrument_id: _Optional[_Iterable[int]] = ..., ts_event: _Optional[_Iterable[int]] = ..., ts_recv: _Optional[_Iterable[int]] = ..., sequence: _Optional[_Iterable[int]] = ..., interval_ns: _Optional[_Iterable[int]] = ..., open: _Optional[_Iterable[int]] = ..., high: _Optional[_Iterable[int]] = ..., low: _Optional[_Iterable[int]] = ..., close: _Optional[_Iterable[int]] = ..., volume: _Optional[_Iterable[int]] = ..., trade_count: _Optional[_Iterable[int]] = ..., verdicts: _Optional[_Iterable[int]] = ...) -> None: ...

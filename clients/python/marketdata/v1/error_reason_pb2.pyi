@@ -46,6 +46,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_TOO_MANY_STREAMS: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_MANY_SYMBOLS: _ClassVar[ErrorReason]
     ERROR_REASON_ROW_QUOTA_SPENT: _ClassVar[ErrorReason]
+    ERROR_REASON_BAD_BAR: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason
@@ -86,3 +87,4 @@ ERROR_REASON_RATE_LIMITED: ErrorReason
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason
 ERROR_REASON_TOO_MANY_SYMBOLS: ErrorReason
 ERROR_REASON_ROW_QUOTA_SPENT: ErrorReason
+ERROR_REASON_BAD_BAR: ErrorReason

@@ -57,21 +57,16 @@ class LiveBars:
         What they are of.
     ids
         The instruments, ascending; None for all.
-    of_quotes
-        Whether they are made of the middles of quotes, not of trades.
+    kind
+        What they are made of: trades, or the middles of quotes.
     updates_ns
         How often bars that go on are told, in nanoseconds; 0 for not at all.
     """
 
     calendar: Calendar
     ids: Ids | None
-    of_quotes: bool
+    kind: Kind
     updates_ns: int
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of rows that they are made of."""
-        return Kind.QUOTE if self.of_quotes else Kind.TRADE
 
 
 class BarStream:
@@ -195,7 +190,7 @@ class BarStream:
         async with self._workers.turn():
             source = await open_source(self.hub, kinds)
             times = (floor_ns, ABSENT)
-            work = partial(sums_of, source, wanted.ids, periods, times, of_quotes=wanted.of_quotes)
+            work = partial(sums_of, source, wanted.ids, periods, times, wanted.kind)
             sums = await self._workers.run(self.hub.dataset, work)
         self._open.load(sums, floor_ns)
         self._loaded = source.until
@@ -229,7 +224,7 @@ class BarStream:
         placed = Placed(batch, self.hub.epoch, np.full(batch.rows, sequence, dtype=np.int64), rows)
         if self._wanted.ids is not None:
             placed = placed.take(np.isin(batch["instrument_id"], self._wanted.ids))
-        if self._wanted.of_quotes:
+        if self._wanted.kind is Kind.QUOTE:
             self._open.add(ticks_of_quotes(placed), loaded=loaded)
             return
         self._correct(placed.batch, loaded=loaded)
@@ -297,8 +292,8 @@ class BarStream:
         ids = np.unique(np.array([key[0] for key in keys], dtype=np.uint32))
         starts = np.array([key[1] for key in keys], dtype=np.int64)
         first_ns, end_ns = int(starts.min()), int(self._open.ends_of(starts).max())
-        calendar, of_quotes = self._wanted.calendar, self._wanted.of_quotes
-        query = BarQuery(ids, first_ns, end_ns, calendar.interval, calendar.session, of_quotes, Fill.NULL)
+        calendar, kind = self._wanted.calendar, self._wanted.kind
+        query = BarQuery(ids, first_ns, end_ns, calendar.interval, calendar.session, kind, Fill.NULL)
         stretch = Stretch(ids, query.periods.between(first_ns, end_ns))
         return make_bars(source, query, stretch, now_ns, gaps)
 

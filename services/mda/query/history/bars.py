@@ -41,8 +41,8 @@ class BarQuery:
         The time.
     interval, session
         What bars are of.
-    of_quotes
-        Whether they are made of the middles of quotes, not of trades.
+    kind
+        What they are made of: trades, the middles of quotes, or the venue's own.
     fill
         What is told of empty ones.
     """
@@ -52,7 +52,7 @@ class BarQuery:
     end_ns: int
     interval: Interval
     session: Session
-    of_quotes: bool
+    kind: Kind
     fill: Fill
 
     @property
@@ -112,7 +112,7 @@ def decode_bar(token: str) -> tuple[int, int]:
 
 
 def make_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, gaps: Gaps) -> Bars:
-    """Make the bars of a stretch. Blocks.
+    """Make the bars of a stretch, of trades or quotes. Blocks.
 
     Parameters
     ----------
@@ -130,24 +130,24 @@ def make_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, ga
     first_ns = max(query.start_ns, int(periods.starts_of(edges)[0]))
     end_ns = min(query.end_ns, int(periods.ends_of(edges)[1]))
     times = (first_ns, end_ns - 1)
-    sums = sums_of(source, stretch.ids, periods, times, of_quotes=query.of_quotes)
+    sums = sums_of(source, stretch.ids, periods, times, query.kind)
     previous = _closes_before(source, query, stretch.ids, first_ns) if query.fill is Fill.PREVIOUS else None
     grid = Grid(stretch.ids, periods, first_ns, end_ns)
     return finish(sums, grid, query.fill, watermark_ns=now_ns, session=query.session, gaps=gaps, previous=previous)
 
 
-def sums_of(source: Source, ids: Ids | None, periods: Periods, times: tuple[int, int], *, of_quotes: bool) -> BarSums:
+def sums_of(source: Source, ids: Ids | None, periods: Periods, times: tuple[int, int], kind: Kind) -> BarSums:
     """Sum the rows of some instruments, or of all, and of times of which both are included. Blocks."""
     parts: list[BarSums] = []
-    for ticks in _ticks(source, ids, times, of_quotes=of_quotes):
+    for ticks in _ticks(source, ids, times, kind):
         parts.append(sum_rows(ticks, periods))
         if len(parts) == _MOST_PARTS:
             parts = [merge(parts)]
     return merge(parts)
 
 
-def _ticks(source: Source, ids: Ids | None, times: tuple[int, int], *, of_quotes: bool) -> Iterator[Ticks]:
-    if of_quotes:
+def _ticks(source: Source, ids: Ids | None, times: tuple[int, int], kind: Kind) -> Iterator[Ticks]:
+    if kind is Kind.QUOTE:
         for placed in source.rows(Wanted(Kind.QUOTE, ids, times, _QUOTE_COLUMNS)):
             yield ticks_of_quotes(placed)
         return
@@ -177,11 +177,10 @@ def ticks_of_quotes(placed: Placed) -> Ticks:
 def _closes_before(source: Source, query: BarQuery, ids: Ids, before_ns: int) -> NDArray[np.int64]:
     """Return each instrument's last price before a time; `ABSENT` where it has none."""
     closes = np.full(len(ids), ABSENT, dtype=np.int64)
-    kind = Kind.QUOTE if query.of_quotes else Kind.TRADE
-    found = rows_as_of(source, kind, ids, before_ns - 1, standing=True)
+    found = rows_as_of(source, query.kind, ids, before_ns - 1, standing=True)
     if found is None:
         return closes
-    ids_found, prices = found["instrument_id"], found["price"] if not query.of_quotes else _middles(found)
+    ids_found, prices = found["instrument_id"], found["price"] if query.kind is Kind.TRADE else _middles(found)
     closes[np.searchsorted(ids, ids_found)] = prices
     return closes
 

@@ -53,6 +53,7 @@ from mda.query.history.listing import Listing, decode_place, encode_place, list_
 from mda.query.history.open_bars import Calendar
 from mda.query.history.scan import Scan, lake_stretch, scan_rows
 from mda.query.history.source import EVERYTHING, Ids, Wanted, look, open_source
+from mda.query.history.venue_bars import venue_bars
 from mda.query.history.workers import Workers
 from mda.query.hub import Hub
 from mda.query.hubs import Hubs
@@ -69,6 +70,13 @@ _FILLS: Final = {
     BarFill.BAR_FILL_NONE: Fill.NONE,
     BarFill.BAR_FILL_NULL: Fill.NULL,
     BarFill.BAR_FILL_PREVIOUS: Fill.PREVIOUS,
+}
+
+_SOURCES: Final = {
+    BarSource.BAR_SOURCE_UNSPECIFIED: Kind.TRADE,
+    BarSource.BAR_SOURCE_TRADES: Kind.TRADE,
+    BarSource.BAR_SOURCE_QUOTE_MIDS: Kind.QUOTE,
+    BarSource.BAR_SOURCE_VENUE: Kind.BAR,
 }
 
 
@@ -132,8 +140,9 @@ class HistoryMethods:
         if not len(stretch.ids) or not len(stretch.numbers):
             return ListBarsResponse()
         async with self._workers.turn():
-            source = await open_source(hub, [Kind.QUOTE if query.of_quotes else Kind.TRADE])
-            work = partial(make_bars, source, query, stretch, time.time_ns(), hub.gaps.times())
+            source = await open_source(hub, [query.kind])
+            make = venue_bars if query.kind is Kind.BAR else make_bars
+            work = partial(make, source, query, stretch, time.time_ns(), hub.gaps.times())
             bars = await self._workers.run(hub.dataset, work)
         last = np.array([stretch.numbers.stop - 1], dtype=np.int64)
         place = (int(stretch.ids[-1]), int(query.periods.starts_of(last)[0]))
@@ -150,7 +159,7 @@ class HistoryMethods:
         wanted = LiveBars(
             Calendar(_interval(request.interval), _session(request.session)),
             _sorted_ids(ids),
-            request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
+            _live_kind(request.source),
             request.updates.ToNanoseconds(),
         )
         cursor = await hub.place(request.cursor, "cursor") if request.cursor else None
@@ -280,6 +289,13 @@ async def _all_ids(hub: Hub, symbols: Sequence[str]) -> Ids:
     return np.arange(1, len(hub.directory) + 1, dtype=np.uint32) if ids is None else ids
 
 
+def _live_kind(source: BarSource) -> Kind:
+    kind = _SOURCES[source]
+    if kind is Kind.BAR:
+        raise invalid_field("source", "live", "source: a venue's bars come as rows. Subscribe to the kind BAR.")
+    return kind
+
+
 def _bar_query(request: ListBarsRequest, ids: Ids) -> BarQuery:
     end_ns = request.end.ToNanoseconds() if request.HasField("end") else time.time_ns()
     start_ns = request.start.ToNanoseconds()
@@ -291,9 +307,11 @@ def _bar_query(request: ListBarsRequest, ids: Ids) -> BarQuery:
         end_ns,
         _interval(request.interval),
         _session(request.session),
-        request.source == BarSource.BAR_SOURCE_QUOTE_MIDS,
+        _SOURCES[request.source],
         _FILLS[request.fill],
     )
+    if query.kind is Kind.BAR and query.fill is Fill.PREVIOUS:
+        raise invalid_field("fill", "source", "fill: a venue's bars are told as they are. Send NONE or NULL.")
     _check_size(query)
     return query
 
