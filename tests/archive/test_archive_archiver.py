@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 from contextlib import aclosing
 from pathlib import Path
 
@@ -132,6 +133,34 @@ async def test_a_column_may_be_added_while_old_files_stay(
     assert digest_of_lake(Lake(Location(str(tmp_path)), feed.dataset, lake.epoch)) == feed.digest
     read = DeltaTable(tmp_path / feed.dataset / "trades").to_pyarrow_table(columns=["refers_to"])
     assert read.column("refers_to").null_count == read.num_rows - 1
+
+
+async def test_a_lake_of_before_there_were_bars_gets_them(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    await feed.write(trades(1, 3), quotes(4, 2))
+    async with archiving(feed, tmp_path) as archiver:
+        epoch = (await caught_up(archiver, feed)).epoch
+    shutil.rmtree(tmp_path / feed.dataset / "bars")
+    lake = Lake(Location(str(tmp_path)), feed.dataset, epoch)
+    assert digest_of_lake(lake) == feed.digest
+    bar = {
+        "instrument_id": [1],
+        "ts_event": [5],
+        "interval_ns": [60],
+        "open": [2],
+        "high": [4],
+        "low": [1],
+        "close": [3],
+    }
+    await feed.write(make_batch(Kind.BAR, bar))
+    async with archiving(feed, tmp_path) as archiver:
+        await caught_up(archiver, feed)
+        await archiver.compact(whole=True)
+    view = lake.view(fresh=True)
+    found = lake.stretch(view, Kind.BAR, 1, view.archived)
+    assert found is not None
+    assert {name: found.batch[name].tolist() for name in bar} == bar
+    assert digest_of_lake(lake) == feed.digest
 
 
 async def test_rows_of_a_time_and_instruments_are_found(client: Client, tmp_path: Path) -> None:
