@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,12 +20,14 @@ from marketdata.errors import ApiError, api_error, error_of
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
 from marketdata.tokens import TokenSource
+from marketdata.v1.gap_pb2 import Gap
 
 _METHOD: Final = "/marketdata.ingestion.v1.IngestionService/Publish"
 _BATCHES: Final = field_tag(PublishRequest, "batches")
 _NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
+_NOTHING: Final = Encoded([], 0)
 _OPEN_TIMEOUT_S: Final = 10.0
 _JOINED_BYTES: Final = 512 * 1024
 """Batches that wait are sent in messages of up to so many bytes."""
@@ -102,6 +104,7 @@ class Publisher:
         self._unsent_bytes = 0
         self._in_flight: deque[int] = deque()  # the last number of each message that is not acknowledged
         self._last_number = 0
+        self._position = ""
         self._acknowledged_number = 0
         self._counted_number = 0  # up to here batches are counted, although they may be sent again
         self._failure: Exception | None = None
@@ -154,24 +157,45 @@ class Publisher:
         """The number of the last batch that was taken in, in this process or one before."""
         return self._last_number
 
-    async def publish(self, batch: Batch) -> int:
+    @property
+    def position(self) -> str:
+        """Where this producer stood in its source when it was opened, as it said itself; empty if it said nothing."""
+        return self._position
+
+    async def publish(self, batch: Batch | None, *, gaps: Sequence[Gap] = (), position: str = "") -> int:
         """Give a batch to be published; return its number. Waits while too many rows wait.
+
+        Parameters
+        ----------
+        batch
+            The rows; None where only gaps, or a position, are to be told.
+        gaps
+            Gaps in the producer's source that open or close before the rows; up to 1,000, of
+            cause SEQUENCE or DISCONNECTED.
+        position
+            Where the producer stands in its source after these rows, in its own words: up to
+            32,768 printable ASCII characters. They are kept with the rows, all or nothing,
+            and `Publisher.position` tells them to whoever opens next. Empty: as before.
 
         Raises
         ------
         ApiError
             If the server has refused for good.
+        ValueError
+            If there is nothing to publish.
         """
+        if batch is None and not gaps and not position:
+            raise ValueError("there is nothing to publish: give a batch, gaps or a position")
         if self._turn_bytes > _TURN_BYTES:
             self._turn_bytes = 0
             await asyncio.sleep(0)
         await self._until(self._room)
         number = self._last_number + 1
-        item = _numbered(number, batch)
+        item = _numbered(number, batch, gaps, position)
         self._unsent.append(item)
         self._unsent_bytes += len(item.message)
         self._turn_bytes += len(item.message)
-        self._rows += batch.rows
+        self._rows += item.rows
         self._last_number = number
         self._update()
         return number
@@ -241,7 +265,7 @@ class Publisher:
                 answer = await call.read()
             if answer is grpc.aio.EOF:
                 await _raise_status(call)
-            self._take_opened(answer.opened.last_number)
+            self._take_opened(answer.opened.last_number, answer.opened.position)
             backoff.reset()
             sender = asyncio.create_task(self._send(call))
             try:
@@ -260,10 +284,10 @@ class Publisher:
         )
         return PublishRequest(open=opening).SerializeToString()
 
-    def _take_opened(self, last_number: int) -> None:
+    def _take_opened(self, last_number: int, position: str) -> None:
         """Take what the server has as acknowledged; the rest is to be sent again."""
         if not self._opened.is_set():
-            self._last_number = last_number
+            self._last_number, self._position = last_number, position
             self._opened.set()
         if self._ack_level is AckLevel.VISIBLE:
             again = [*self._sent]  # those that are durable are acknowledged, too, once they are visible
@@ -345,12 +369,14 @@ class Publisher:
             self._accepted_rows -= self._accepted.popleft().rows
 
 
-def _numbered(number: int, batch: Batch) -> _Numbered:
-    rows = encode(batch).within(_ROWS)
+def _numbered(number: int, batch: Batch | None, gaps: Sequence[Gap], position: str) -> _Numbered:
+    rows = _NOTHING if batch is None else encode(batch).within(_ROWS)
     head = _NUMBER + varint(number)
-    numbered = Encoded([head, *rows.parts], len(head) + rows.size).within(_NUMBERED)
+    told = NumberedBatch(gaps=gaps, position=position).SerializeToString() if gaps or position else b""
+    numbered = Encoded([head, *rows.parts, told], len(head) + rows.size + len(told)).within(_NUMBERED)
     message = numbered.within(_BATCHES)
-    return _Numbered(number, batch.rows, b"".join(message.parts), message.size - numbered.size)
+    count = 0 if batch is None else batch.rows
+    return _Numbered(number, count, b"".join(message.parts), message.size - numbered.size)
 
 
 async def _raise_status(call: Any) -> None:
