@@ -158,6 +158,11 @@ class Publisher:
         return self._last_number
 
     @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for their acknowledgement."""
+        return self._rows
+
+    @property
     def position(self) -> str:
         """Where this producer stood in its source when it was opened, as it said itself; empty if it said nothing."""
         return self._position
