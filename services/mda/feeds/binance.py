@@ -45,7 +45,7 @@ class Binance(Source):
     """
 
     name: ClassVar[str] = "binance"
-    rules: ClassVar[Mapping[Kind, Rule]] = {Kind.QUOTE: Rule.NONE, Kind.TRADE: Rule.CONTIGUOUS}
+    rules: Mapping[Kind, Rule] = {Kind.QUOTE: Rule.NONE, Kind.TRADE: Rule.CONTIGUOUS}
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class Coinbase(Source):
     """
 
     name: ClassVar[str] = "coinbase"
-    rules: ClassVar[Mapping[Kind, Rule]] = {Kind.QUOTE: Rule.RISING, Kind.TRADE: Rule.CONTIGUOUS}
+    rules: Mapping[Kind, Rule] = {Kind.QUOTE: Rule.RISING, Kind.TRADE: Rule.CONTIGUOUS}
     silence_s: float = 15.0  # heartbeats come every second
 
     def __init__(

@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, Final
 
 import databento_dbn
+import numpy as np
 import structlog
 
-from marketdata.columns import NANOS, Kind, concatenate
+from marketdata.columns import NANOS, Batch, Kind
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.feeds.dbn import KINDS, Lookup, batch_of, find_ids, instrument_of, make_lookup
 from mda.feeds.dbn_stream import DbnStream
-from mda.feeds.source import Alive, Connected, RefusedError, Rule, Source, SourceError, Standings, Update
+from mda.feeds.source import Alive, Connected, Listed, RefusedError, Rule, Source, SourceError, Standings, Update
 
 PORT: Final = 13000
 _LOG: Final = structlog.stdlib.get_logger("mda.feeds")
@@ -65,7 +66,7 @@ class Databento(Source):
     """
 
     name: ClassVar[str] = "databento"
-    rules: ClassVar[Mapping[Kind, Rule]] = {Kind.QUOTE: Rule.TIMED, Kind.TRADE: Rule.TIMED}
+    rules: Mapping[Kind, Rule] = {Kind.QUOTE: Rule.TIMED, Kind.TRADE: Rule.TIMED}
     silence_s: float = 3.0 * _HEARTBEAT_S
 
     def __init__(
@@ -96,7 +97,7 @@ class Databento(Source):
                     for record in stream.feed(await _read(reader)):
                         if isinstance(record, databento_dbn.InstrumentDefMsg):
                             found[record.raw_symbol] = instrument_of(record)
-                        elif _told(record) is databento_dbn.SystemCode.REPLAY_COMPLETED:
+                        elif _told(record) == databento_dbn.SystemCode.REPLAY_COMPLETED:
                             return _all_or_none(found, self._symbols)
         except TimeoutError:
             if found:
@@ -107,25 +108,25 @@ class Databento(Source):
         """Yield what comes in one session, which begins where the rows end that are known."""
         stream = DbnStream()
         symbols: dict[int, str] = {}
-        lookup = make_lookup({}, ids)
         async with self._session() as (reader, writer):
             await self._start(writer, {schema: _start(KINDS[schema], standings) for schema in self._schemas})
             while True:
                 rows: dict[str, list[Any]] = {}
-                signs: list[Update] = []
                 broken: SourceError | None = None
                 for record in stream.feed(await _read(reader)):
                     if isinstance(record, tuple):
                         rows.setdefault(record[0], []).append(record[1])
                     elif isinstance(record, databento_dbn.SymbolMappingMsg):
-                        lookup = _learn(record, symbols, ids)
+                        symbols[record.instrument_id] = record.stype_out_symbol or record.stype_in_symbol
                     elif isinstance(record, databento_dbn.Metadata):
-                        signs.append(Connected())
+                        yield Connected()
                     else:
                         broken = broken or _problem(record)
-                        signs.append(Alive())
-                for update in (*signs, *_batches(rows, lookup)):
-                    yield update
+                        yield Alive()
+                if new := [Instrument(symbol=symbol) for symbol in {*symbols.values()} - ids.keys()]:
+                    yield Listed(new)
+                for batch in _batches(rows, make_lookup(symbols, ids)):
+                    yield batch
                 if broken is not None:
                     raise broken
 
@@ -182,25 +183,20 @@ def _start(kind: Kind, standings: Standings) -> int | None:
     return max(max(times) - _OVERLAP_NS, time.time_ns() - _KEPT_NS) if times else None
 
 
-def _learn(record: Any, symbols: dict[int, str], ids: Mapping[str, int]) -> Lookup:
-    """Take in which instrument an id is in this session; return all of those that are known."""
-    symbol = next((name for name in (record.stype_out_symbol, record.stype_in_symbol) if name in ids), None)
-    if symbol is None:
-        _LOG.warning("an instrument has no definition: its rows are left out", symbol=record.stype_out_symbol)
-    else:
-        symbols[record.instrument_id] = symbol
-    return make_lookup(symbols, ids)
+def _batches(rows: Mapping[str, list[Any]], lookup: Lookup) -> Iterator[Batch]:
+    """Yield the records of each schema as one batch.
 
-
-def _batches(rows: Mapping[str, list[Any]], lookup: Lookup) -> Iterator[Update]:
+    Raises
+    ------
+    SourceError
+        If one is of an instrument that the session has not named.
+    """
     for schema, found in rows.items():
-        parts = [(records, find_ids(records, lookup)) for records in found]
-        yield from _merged([batch_of(records[ids > 0], schema, ids[ids > 0]) for records, ids in parts if ids.any()])
-
-
-def _merged(batches: list[Any]) -> Iterator[Update]:
-    if batches:
-        yield concatenate(batches)
+        records = np.concatenate(found)
+        ids = find_ids(records, lookup)
+        if not ids.all():
+            raise SourceError("there are rows of an instrument that the session has not named")
+        yield batch_of(records, schema, ids)
 
 
 def _told(record: Any) -> Any:
@@ -210,7 +206,7 @@ def _told(record: Any) -> Any:
 
 def _problem(record: Any) -> SourceError | None:
     """Return what a record says that breaks the session; None where it says nothing of the sort."""
-    if _told(record) is databento_dbn.SystemCode.SLOW_READER_WARNING:
+    if _told(record) == databento_dbn.SystemCode.SLOW_READER_WARNING:
         _LOG.warning("Databento says that it is read too slowly", says=record.msg)
     if not isinstance(record, databento_dbn.ErrorMsg):
         return None

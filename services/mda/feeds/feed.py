@@ -18,7 +18,7 @@ from marketdata.publisher import Publisher
 from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.feeds.sequences import Hole, Sequences, missing_numbers, read_position
-from mda.feeds.source import Alive, Connected, Newest, RefusedError, Source, SourceError, Update
+from mda.feeds.source import Alive, Connected, Listed, Newest, RefusedError, Source, SourceError, Update
 from mda.feeds.status import Status
 from mda.market.rows import timestamp
 
@@ -129,10 +129,13 @@ class Feed:
                 self.status.problem = str(error)
                 _LOG.warning("the source does not tell its instruments", problem=str(error))
                 await self._pause(max(backoff.next_s(), error.retry_after_s))
+        await self._put(wanted)
+
+    async def _put(self, wanted: Sequence[Instrument]) -> None:
         for start in range(0, len(wanted), _INSTRUMENTS):
             for put in await self._client.put_instruments(self._dataset, list(wanted[start : start + _INSTRUMENTS])):
                 self._ids[put.symbol] = put.instrument_id
-        self._symbols = {instrument_id: symbol for symbol, instrument_id in self._ids.items()}
+                self._symbols[put.instrument_id] = put.symbol
 
     async def _go_on(self, publisher: Publisher) -> None:
         """Take up where this feed stood when it ended, cleanly or not."""
@@ -194,6 +197,8 @@ class Feed:
                 await self._connect(publisher)
             case Alive():
                 await self._tell(publisher)
+            case Listed():
+                await self._put(update.instruments)
             case Newest():
                 await self._take_rows(publisher, None, self._sequences.take_newest(update))
             case Batch():

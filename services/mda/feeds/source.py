@@ -79,7 +79,20 @@ class Newest:
     sequence: int
 
 
-Update = Batch | Connected | Alive | Newest
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Instruments that the source has, too. Their ids are known when the next update is asked for.
+
+    Attributes
+    ----------
+    instruments
+        By symbol.
+    """
+
+    instruments: Sequence[Instrument]
+
+
+Update = Batch | Connected | Alive | Newest | Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +136,7 @@ class Source(ABC):
     """
 
     name: ClassVar[str]
-    rules: ClassVar[Mapping[Kind, Rule]] = {Kind.QUOTE: Rule.NONE, Kind.TRADE: Rule.NONE}
+    rules: Mapping[Kind, Rule] = {Kind.QUOTE: Rule.NONE, Kind.TRADE: Rule.NONE}
     tells_breaks: ClassVar[bool] = True
     silence_s: float = 60.0
 
@@ -144,7 +157,7 @@ class Source(ABC):
         """Connect, and yield what comes: `Connected`, then batches and other updates.
 
         Batches have their instruments' ids, of which there is one for each symbol of
-        `instruments`. Whoever asks for the next update has published those before, or has
+        `instruments`, and of each `Listed` before. Whoever asks for the next update has published those before, or has
         them in a buffer that is bounded: do not read ahead without bound. The end of the
         generator is the end of the source, after which the feed stops.
 
