@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,7 @@ class HttpPoll(Source):
         self._url = url
         self._mapping = mapping
         self._interval_s = interval_s
-        self._form = form
+        self._form: BodyFormat | None = form
         self._records = records
         self._headers = dict(headers or {})
         self._most_bytes = most_bytes
@@ -129,8 +129,7 @@ class HttpPoll(Source):
         SourceError
             If it has none that the mapping can read.
         """
-        told = answer.headers.get("content-type", "").partition(";")[0].strip()
-        form = self._form or cast("BodyFormat", _TYPES.get(told, "json"))
+        form = self._form or _form_of(answer)
         try:
             parts = [part for part in self._parts(answer.body, form) if part.num_rows]
             batches = [to_batch(part, self._mapping, names, self._url) for part in parts]
@@ -151,6 +150,12 @@ class HttpPoll(Source):
             file = open_columnar(Path(copy.name), form)
             self._mapping.check(file.schema())
             yield from file.records(self._mapping)
+
+
+def _form_of(answer: Answer) -> BodyFormat:
+    """Return what an answer says that it is; JSON, where it says nothing that we know."""
+    told = answer.headers.get("content-type", "").partition(";")[0].strip()
+    return _TYPES.get(told, "json")
 
 
 def _conditions(answer: Answer) -> dict[str, str]:
