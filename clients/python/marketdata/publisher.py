@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Self
 
@@ -19,6 +18,7 @@ from marketdata.columns import Batch
 from marketdata.errors import ApiError, api_error, error_of
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
+from marketdata.spool import Numbered, Spool, SpoolError, SpoolFile
 from marketdata.tokens import TokenSource
 from marketdata.v1.gap_pb2 import Gap
 
@@ -52,16 +52,6 @@ class AckLevel(IntEnum):
 _LEVELS: Final = {level: ingestion_service_pb2.AckLevel.Name(level) for level in AckLevel}
 
 
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    """A batch that is not acknowledged yet: its message, and where in it `Batches` begins."""
-
-    number: int
-    rows: int
-    message: bytes
-    start: int
-
-
 class Publisher:
     """Publishes batches of one producer, each on the tape exactly once.
 
@@ -88,16 +78,18 @@ class Publisher:
         producer: str,
         max_rows: int,
         ack_level: AckLevel,
+        spool: SpoolFile | None = None,
     ) -> None:
         self._channel = channel
+        self._spool = spool
         self._tokens = tokens
         self._dataset = dataset
         self._producer = producer
         self._max_rows = max_rows
         self._ack_level = ack_level
-        self._sent: deque[_Numbered] = deque()  # not acknowledged yet
-        self._unsent: deque[_Numbered] = deque()
-        self._accepted: deque[_Numbered] = deque()  # acknowledged, and perhaps not durable yet
+        self._sent: deque[Numbered] = deque()  # not acknowledged yet
+        self._unsent: deque[Numbered] = deque()
+        self._accepted: deque[Numbered] = deque()  # acknowledged, and perhaps not durable yet
         self._accepted_rows = 0
         self._rows = 0
         self._turn_bytes = 0
@@ -128,6 +120,7 @@ class Publisher:
         *,
         max_rows: int = 1 << 18,
         ack_level: AckLevel = AckLevel.DURABLE,
+        spool: Spool | None = None,
     ) -> AsyncGenerator[Self]:
         """Open a publisher; at the end, wait until all it was given is acknowledged.
 
@@ -141,8 +134,19 @@ class Publisher:
             How many rows may wait for their acknowledgement before `publish` waits.
         ack_level
             How safe a batch must be before it is acknowledged, and forgotten here.
+        spool
+            Where batches are kept until then besides in memory, so that they outlive the
+            process.
+
+        Raises
+        ------
+        SpoolError
+            If the spool cannot be used.
         """
-        publisher = cls(channel, tokens, dataset, producer, max_rows, ack_level)
+        if spool is not None and ack_level is AckLevel.ACCEPTED:
+            raise SpoolError("what is accepted may be lost, and a spool forgets it: take another level")
+        file = None if spool is None else SpoolFile.open(spool, dataset, producer)
+        publisher = cls(channel, tokens, dataset, producer, max_rows, ack_level, file)
         runner = asyncio.create_task(publisher._run())
         try:
             await publisher._until(publisher._opened)
@@ -151,6 +155,8 @@ class Publisher:
         finally:
             runner.cancel()
             await asyncio.gather(runner, return_exceptions=True)
+            if file is not None:
+                file.close()
 
     @property
     def last_number(self) -> int:
@@ -197,6 +203,8 @@ class Publisher:
         await self._until(self._room)
         number = self._last_number + 1
         item = _numbered(number, batch, gaps, position)
+        if self._spool is not None:
+            self._spool.append(item)
         self._unsent.append(item)
         self._unsent_bytes += len(item.message)
         self._turn_bytes += len(item.message)
@@ -225,7 +233,7 @@ class Publisher:
         failed = self._failure is not None
         for event, state in (
             (self._work, self._is_worth_a_message()),
-            (self._room, self._rows < self._max_rows),
+            (self._room, self._rows < self._max_rows and not (self._spool and self._spool.full)),
             (self._idle, not self._sent and not self._unsent),
         ):
             if failed or state:
@@ -293,6 +301,7 @@ class Publisher:
         """Take what the server has as acknowledged; the rest is to be sent again."""
         if not self._opened.is_set():
             self._last_number, self._position = last_number, position
+            self._take_spooled(last_number)
             self._opened.set()
         if self._ack_level is AckLevel.VISIBLE:
             again = [*self._sent]  # those that are durable are acknowledged, too, once they are visible
@@ -312,6 +321,24 @@ class Publisher:
         self._accepted_rows = 0
         self._sent.clear()
         self._update()
+
+    def _take_spooled(self, last_number: int) -> None:
+        """Take what a process before had not seen acknowledged: what is not on the tape is to be sent."""
+        if self._spool is None or not self._spool.found:
+            return
+        found = [item for item in self._spool.found if item.number > last_number]
+        if found and found[0].number > last_number + 1:
+            raise error_of(
+                grpc.StatusCode.DATA_LOSS,
+                f"the tape has lost batches from {last_number + 1} on, which it had acknowledged: the spool"
+                f" goes on with {found[0].number}",
+            )
+        self._spool.found.clear()
+        self._spool.acknowledge(last_number)
+        self._unsent += found
+        self._rows += sum(item.rows for item in found)
+        self._last_number = found[-1].number if found else last_number
+        self._position = next(filter(None, map(_position, reversed(found))), self._position)
 
     async def _send(self, call: Any) -> None:
         while True:
@@ -365,8 +392,10 @@ class Publisher:
             else:
                 self.acknowledged_rows += item.rows
         self._acknowledged_number = max(self._acknowledged_number, number)
+        if self._spool is not None:
+            self._spool.acknowledge(number)
 
-    def _keep(self, item: _Numbered) -> None:
+    def _keep(self, item: Numbered) -> None:
         """Keep a batch that was accepted: it may have to be sent again, if the server is killed."""
         self._accepted.append(item)
         self._accepted_rows += item.rows
@@ -374,14 +403,19 @@ class Publisher:
             self._accepted_rows -= self._accepted.popleft().rows
 
 
-def _numbered(number: int, batch: Batch | None, gaps: Sequence[Gap], position: str) -> _Numbered:
+def _position(item: Numbered) -> str:
+    """Return the position of a batch that was written as a message."""
+    return PublishRequest.FromString(item.message).batches.batches[-1].position
+
+
+def _numbered(number: int, batch: Batch | None, gaps: Sequence[Gap], position: str) -> Numbered:
     rows = _NOTHING if batch is None else encode(batch).within(_ROWS)
     head = _NUMBER + varint(number)
     told = NumberedBatch(gaps=gaps, position=position).SerializeToString() if gaps or position else b""
     numbered = Encoded([head, *rows.parts, told], len(head) + rows.size + len(told)).within(_NUMBERED)
     message = numbered.within(_BATCHES)
     count = 0 if batch is None else batch.rows
-    return _Numbered(number, count, b"".join(message.parts), message.size - numbered.size)
+    return Numbered(number, count, b"".join(message.parts), message.size - numbered.size)
 
 
 async def _raise_status(call: Any) -> None:

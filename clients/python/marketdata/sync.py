@@ -29,6 +29,7 @@ from marketdata.digest import Digest
 from marketdata.loop_thread import LoopThread, Pump
 from marketdata.publisher import AckLevel, Publisher
 from marketdata.scan import Scan, ScanUpdate
+from marketdata.spool import Spool
 from marketdata.subscriber import Subscriber, Update
 from marketdata.tables import Prices
 from marketdata.v1.gap_pb2 import Gap
@@ -247,11 +248,11 @@ class Client:
 
     @contextmanager
     def publisher(
-        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE
+        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE, spool: Spool | None = None
     ) -> Generator[BatchPublisher]:
         """Open a publisher, as `marketdata.client.Client.publisher` does."""
         stack = AsyncExitStack()
-        opened = self.aio.publisher(dataset, producer, ack_level=ack_level)
+        opened = self.aio.publisher(dataset, producer, ack_level=ack_level, spool=spool)
         publisher = self.thread.run(stack.enter_async_context(opened))
         try:
             yield BatchPublisher(self.thread, publisher)

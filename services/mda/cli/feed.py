@@ -71,6 +71,10 @@ ProducerOption = Annotated[
 SecondsOption = Annotated[float | None, typer.Option("--seconds", min=0, help="Stop after so many seconds.")]
 EveryOption = Annotated[float, typer.Option("--every", min=0.1, help="How often the status is told, in seconds.")]
 StatusOption = Annotated[FeedOutput, typer.Option("--output", "-o", help="How the status is printed.")]
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option("--spool", help="Keep what is not acknowledged in this file, too: it is sent at the next start."),
+]
 VenueOption = Annotated[str | None, typer.Option("--venue-url", help="Another address of the venue's websocket.")]
 RestOption = Annotated[str | None, typer.Option("--venue-rest-url", help="Another address of the venue's REST API.")]
 
@@ -83,6 +87,7 @@ def binance(
     producer: ProducerOption = None,
     venue_url: VenueOption = None,
     venue_rest_url: RestOption = None,
+    spool: SpoolOption = None,
     seconds: SecondsOption = None,
     every: EveryOption = 5.0,
     output: StatusOption = FeedOutput.TABLE,
@@ -100,7 +105,7 @@ def binance(
         url=venue_url or binance_feed.URL,
         rest_url=venue_rest_url or binance_feed.REST_URL,
     )
-    _publish(source, dataset, producer, seconds, every, output, data, url, key_file)
+    _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
 
 @app.command()
@@ -111,6 +116,7 @@ def coinbase(
     producer: ProducerOption = None,
     venue_url: VenueOption = None,
     venue_rest_url: RestOption = None,
+    spool: SpoolOption = None,
     seconds: SecondsOption = None,
     every: EveryOption = 5.0,
     output: StatusOption = FeedOutput.TABLE,
@@ -128,7 +134,7 @@ def coinbase(
         url=venue_url or coinbase_feed.URL,
         rest_url=venue_rest_url or coinbase_feed.REST_URL,
     )
-    _publish(source, dataset, producer, seconds, every, output, data, url, key_file)
+    _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
 
 @app.command()
@@ -142,6 +148,7 @@ def databento(
     to: Annotated[str | None, typer.Option("--to", help="Another dataset to publish to.")] = None,
     producer: ProducerOption = None,
     gateway: Annotated[str | None, typer.Option("--gateway", help="Another gateway: host:port.")] = None,
+    spool: SpoolOption = None,
     seconds: SecondsOption = None,
     every: EveryOption = 5.0,
     output: StatusOption = FeedOutput.TABLE,
@@ -162,7 +169,7 @@ def databento(
     source = Databento(
         key, dataset, _symbols(symbols), schemas, stype_in=stype_in, gateway=None if gateway is None else _host(gateway)
     )
-    _publish(source, to or dataset, producer, seconds, every, output, data, url, key_file)
+    _publish(source, to or dataset, producer, spool, seconds, every, output, data, url, key_file)
 
 
 @app.command()
@@ -183,6 +190,7 @@ def http(
     ] = None,
     max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="The most bytes of an answer.")] = MOST_BYTES,
     producer: ProducerOption = None,
+    spool: SpoolOption = None,
     seconds: SecondsOption = None,
     every: EveryOption = 5.0,
     output: StatusOption = FeedOutput.TABLE,
@@ -206,7 +214,7 @@ def http(
         headers=_headers(header_file),
         most_bytes=max_bytes,
     )
-    _publish(source, dataset, producer, seconds, every, output, data, url, key_file)
+    _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
 
 @app.command()
@@ -215,6 +223,7 @@ def synthetic(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same moves.")] = 1,
     interval_ms: Annotated[int, typer.Option("--interval-ms", min=10, max=10_000, help="How often rows come.")] = 100,
     producer: ProducerOption = None,
+    spool: SpoolOption = None,
     seconds: SecondsOption = None,
     every: EveryOption = 5.0,
     output: StatusOption = FeedOutput.TABLE,
@@ -227,13 +236,14 @@ def synthetic(
     Example: mda feed synthetic --dataset TEST --seed 7
     """
     source = Synthetic(seed, interval_ms)
-    _publish(source, dataset, producer, seconds, every, output, data, url, key_file)
+    _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
 
 def _publish(
     source: Source,
     dataset: str,
     producer: str | None,
+    spool: Path | None,
     seconds: float | None,
     every_s: float,
     output: FeedOutput,
@@ -242,7 +252,7 @@ def _publish(
     key_file: Path | None,
 ) -> None:
     address, key = connection(data, url, key_file)
-    plan = Plan(source, dataset, producer, seconds, every_s, as_json=output is FeedOutput.JSON)
+    plan = Plan(source, dataset, producer, seconds, every_s, as_json=output is FeedOutput.JSON, spool=spool)
     publish(plan, address, key)
 
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from marketdata.client import Client
+from marketdata.spool import Spool
 from mda.cli.folder import StackError
 from mda.feeds.feed import Feed
 from mda.feeds.source import RefusedError, Source
@@ -33,6 +35,8 @@ class Plan:
         How often the status is told, in seconds.
     as_json
         Whether that is JSON, an object a line.
+    spool
+        A file for what is not acknowledged yet.
     """
 
     source: Source
@@ -41,6 +45,7 @@ class Plan:
     seconds: float | None
     every_s: float
     as_json: bool = False
+    spool: Path | None = None
 
 
 def publish(plan: Plan, url: str, api_key: str) -> None:
@@ -57,7 +62,8 @@ def publish(plan: Plan, url: str, api_key: str) -> None:
 async def _publish(plan: Plan, url: str, api_key: str) -> bool:
     """Publish; return whether a second signal cut it short."""
     async with Client.connect(url, api_key) as client:
-        feed = Feed(client, plan.source, plan.dataset, plan.producer)
+        spool = None if plan.spool is None else Spool(plan.spool)
+        feed = Feed(client, plan.source, plan.dataset, plan.producer, spool=spool)
         task = asyncio.create_task(feed.run())
         loop = asyncio.get_running_loop()
 

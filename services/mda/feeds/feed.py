@@ -15,6 +15,7 @@ from marketdata.backoff import Backoff
 from marketdata.client import Client
 from marketdata.columns import MAX_ROWS, Batch, concatenate
 from marketdata.publisher import Publisher
+from marketdata.spool import Spool
 from marketdata.v1.gap_pb2 import Gap
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.feeds.sequences import Hole, Sequences, missing_numbers, read_position
@@ -57,6 +58,8 @@ class Feed:
         The source.
     dataset, producer
         Where, and under which name; the source's, where None.
+    spool
+        Where what is not acknowledged yet is kept besides in memory.
     clock_ns
         The time, in nanoseconds since the epoch.
 
@@ -73,12 +76,14 @@ class Feed:
         dataset: str,
         producer: str | None = None,
         *,
+        spool: Spool | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._client = client
         self._source = source
         self._dataset = dataset
         self._producer = producer or source.name
+        self._spool = spool
         self._clock_ns = clock_ns
         self._stopped = asyncio.Event()
         self._sequences = Sequences(source.rules)
@@ -104,7 +109,7 @@ class Feed:
             If the server refuses for good.
         """
         await self._put_instruments()
-        async with self._client.publisher(self._dataset, self._producer) as publisher:
+        async with self._client.publisher(self._dataset, self._producer, spool=self._spool) as publisher:
             facts = {"dataset": self._dataset, "producer": self._producer}
             _LOG.info("publishing", **facts, last_number=publisher.last_number)
             await self._go_on(publisher)
