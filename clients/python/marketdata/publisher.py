@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from enum import IntEnum
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 
@@ -104,6 +104,7 @@ class Publisher:
         self._work = asyncio.Event()  # set while there is something to send
         self._room = asyncio.Event()  # set while more rows may wait
         self._idle = asyncio.Event()  # set while all is acknowledged
+        self._refused = asyncio.Event()
         self.acknowledged_rows = 0
         self.duplicate_batches = 0
         self.flagged_rows = 0
@@ -223,6 +224,17 @@ class Publisher:
         """
         await self._until(self._idle)
 
+    async def until_refused(self) -> NoReturn:
+        """Wait until the server refuses for good, and raise that; for those who wait for something else meanwhile.
+
+        Raises
+        ------
+        ApiError
+            Then.
+        """
+        await self._until(self._refused)
+        raise AssertionError("it is set once there is a failure")
+
     async def _until(self, event: asyncio.Event) -> None:
         await event.wait()
         if self._failure is not None:
@@ -242,6 +254,7 @@ class Publisher:
                 event.clear()
         if failed:
             self._opened.set()
+            self._refused.set()
 
     async def _run(self) -> None:
         try:

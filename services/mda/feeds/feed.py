@@ -173,25 +173,32 @@ class Feed:
         """Publish what comes over one connection, until the source ends; raise what breaks it."""
         self.status.state = "connecting"
         self.status.connections += 1
-        stopped = asyncio.create_task(self._stopped.wait())
+        ends = [asyncio.create_task(self._stopped.wait()), asyncio.create_task(publisher.until_refused())]
         try:
             async with aclosing(self._source.updates(self._ids, self._sequences.standings)) as updates:
-                while (update := await self._next(updates, stopped)) is not None:
+                while (update := await self._next(updates, ends)) is not None:
                     await self._take(publisher, update)
         finally:
-            stopped.cancel()
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
-    async def _next(self, updates: AsyncGenerator[Update], stopped: asyncio.Task[bool]) -> Update | None:
+    async def _next(self, updates: AsyncGenerator[Update], ends: Sequence[asyncio.Task[bool]]) -> Update | None:
         """Return the next update; None once the source has ended, or the feed is to stop."""
+        if self._stopped.is_set():
+            return None
         reading = asyncio.ensure_future(anext(updates, None))
-        waited_for = {reading, stopped}
+        waited_for = {reading, *ends}
         try:
-            await asyncio.wait(waited_for, timeout=self._source.silence_s, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-            if self._stopped.is_set():
-                return None
-            raise SourceError(f"nothing came for {self._source.silence_s:g} s")
+            done, _ = await asyncio.wait(
+                waited_for, timeout=self._source.silence_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                raise SourceError(f"nothing came for {self._source.silence_s:g} s")
+            for end in ends:
+                if end.done():
+                    end.result()  # raises, if the server refuses for good
+            return reading.result() if reading.done() else None
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
