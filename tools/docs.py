@@ -35,7 +35,8 @@ MADE = {"protos/marketdata/v1/error_reason.proto": "reference/errors.md"}
 """Pages that are made of a file, where it is not the one of every proto file."""
 _LINK = re.compile(r"\[([^\[\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _MODULES = (
-    "client sync subscriber delivery cursors history scan rows frames tables columns publisher errors digest times"
+    "client sync subscriber delivery cursors history scan rows frames tables columns publisher spool errors digest"
+    " times"
 )
 
 

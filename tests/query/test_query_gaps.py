@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from marketdata.columns import ABSENT, NANOS
 from marketdata.v1.gap_pb2 import Gap
 from mda.market.errors import MarketDataError
 from mda.query.gaps import Gaps
@@ -119,3 +120,33 @@ def test_what_a_tape_has_lost_is_not_noted_any_more_but_for_damage() -> None:
     gaps.go_back(1)
     assert listed(gaps, open_only=False) == [(OPEN, 0, ""), (OPEN, 2, "p"), (OPEN, 1, "p")]
     assert gaps.open_count == 3
+
+
+def lost(state: Gap.State, opened_s: int, closed_s: int = 0, instrument_id: int = 0) -> Gap:
+    gap = Gap(producer="p", cause=Gap.CAUSE_DISCONNECTED, state=state, instrument_id=instrument_id)
+    gap.open_time.FromSeconds(opened_s)
+    if closed_s:
+        gap.close_time.FromSeconds(closed_s)
+    return gap
+
+
+def test_the_time_without_a_source_is_a_gap_while_it_lasts_and_after() -> None:
+    gaps = Gaps()
+    gaps.add(1, [lost(OPEN, 5), lost(OPEN, 7, instrument_id=2)])
+    assert gaps.open_count == 2
+    times = gaps.times()
+    assert times.instrument_id.tolist() == [0, 2]
+    assert (times.start.tolist(), times.end.tolist()) == ([5 * NANOS, 7 * NANOS], [ABSENT, ABSENT])
+    gaps.add(2, [lost(CLOSED, 5, 6)])
+    times = gaps.times()
+    assert times.instrument_id.tolist() == [2, 0]
+    assert (times.start.tolist(), times.end.tolist()) == ([7 * NANOS, 5 * NANOS], [ABSENT, 6 * NANOS])
+    assert gaps.open_count == 1
+
+
+def test_holes_of_two_instruments_are_two_gaps() -> None:
+    gaps = Gaps()
+    one, two = (of_rows(OPEN, 1), of_rows(OPEN, 1))
+    two.instrument_id = 2
+    gaps.add(1, [one, two])
+    assert gaps.open_count == 2

@@ -17,6 +17,7 @@ from marketdata.history import History
 from marketdata.publisher import AckLevel, Publisher
 from marketdata.quality import Quality
 from marketdata.query.v1.query_service_pb2 import Watermark
+from marketdata.spool import Spool
 from marketdata.subscriber import Start, Subscriber
 from marketdata.tokens import TokenSource
 from marketdata.v1.gap_pb2 import Gap
@@ -76,7 +77,7 @@ class Client(History, Quality):
 
     @asynccontextmanager
     async def publisher(
-        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE
+        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE, spool: Spool | None = None
     ) -> AsyncGenerator[Publisher]:
         """Open a publisher; at the end, wait until all it was given is acknowledged.
 
@@ -91,8 +92,16 @@ class Client(History, Quality):
             How safe a batch must be before it is acknowledged: DURABLE; VISIBLE, once it is
             in the lake, too; or ACCEPTED, where what was acknowledged a moment before the
             server is killed may be lost.
+        spool
+            A file for what is not acknowledged yet, so that it outlives the process: it is
+            sent when the next one opens with the same file. Not with ACCEPTED.
+
+        Raises
+        ------
+        SpoolError
+            If the spool cannot be used.
         """
-        opened = Publisher.open(self._channel, self._tokens, dataset, producer, ack_level=ack_level)
+        opened = Publisher.open(self._channel, self._tokens, dataset, producer, ack_level=ack_level, spool=spool)
         async with opened as publisher:
             yield publisher
 

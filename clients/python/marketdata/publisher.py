@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 
@@ -19,13 +18,16 @@ from marketdata.columns import Batch
 from marketdata.errors import ApiError, api_error, error_of
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
+from marketdata.spool import Numbered, Spool, SpoolError, SpoolFile
 from marketdata.tokens import TokenSource
+from marketdata.v1.gap_pb2 import Gap
 
 _METHOD: Final = "/marketdata.ingestion.v1.IngestionService/Publish"
 _BATCHES: Final = field_tag(PublishRequest, "batches")
 _NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
+_NOTHING: Final = Encoded([], 0)
 _OPEN_TIMEOUT_S: Final = 10.0
 _JOINED_BYTES: Final = 512 * 1024
 """Batches that wait are sent in messages of up to so many bytes."""
@@ -48,16 +50,6 @@ class AckLevel(IntEnum):
 
 
 _LEVELS: Final = {level: ingestion_service_pb2.AckLevel.Name(level) for level in AckLevel}
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    """A batch that is not acknowledged yet: its message, and where in it `Batches` begins."""
-
-    number: int
-    rows: int
-    message: bytes
-    start: int
 
 
 class Publisher:
@@ -86,22 +78,25 @@ class Publisher:
         producer: str,
         max_rows: int,
         ack_level: AckLevel,
+        spool: SpoolFile | None = None,
     ) -> None:
         self._channel = channel
+        self._spool = spool
         self._tokens = tokens
         self._dataset = dataset
         self._producer = producer
         self._max_rows = max_rows
         self._ack_level = ack_level
-        self._sent: deque[_Numbered] = deque()  # not acknowledged yet
-        self._unsent: deque[_Numbered] = deque()
-        self._accepted: deque[_Numbered] = deque()  # acknowledged, and perhaps not durable yet
+        self._sent: deque[Numbered] = deque()  # not acknowledged yet
+        self._unsent: deque[Numbered] = deque()
+        self._accepted: deque[Numbered] = deque()  # acknowledged, and perhaps not durable yet
         self._accepted_rows = 0
         self._rows = 0
         self._turn_bytes = 0
         self._unsent_bytes = 0
         self._in_flight: deque[int] = deque()  # the last number of each message that is not acknowledged
         self._last_number = 0
+        self._position = ""
         self._acknowledged_number = 0
         self._counted_number = 0  # up to here batches are counted, although they may be sent again
         self._failure: Exception | None = None
@@ -109,6 +104,7 @@ class Publisher:
         self._work = asyncio.Event()  # set while there is something to send
         self._room = asyncio.Event()  # set while more rows may wait
         self._idle = asyncio.Event()  # set while all is acknowledged
+        self._refused = asyncio.Event()
         self.acknowledged_rows = 0
         self.duplicate_batches = 0
         self.flagged_rows = 0
@@ -125,6 +121,7 @@ class Publisher:
         *,
         max_rows: int = 1 << 18,
         ack_level: AckLevel = AckLevel.DURABLE,
+        spool: Spool | None = None,
     ) -> AsyncGenerator[Self]:
         """Open a publisher; at the end, wait until all it was given is acknowledged.
 
@@ -138,8 +135,19 @@ class Publisher:
             How many rows may wait for their acknowledgement before `publish` waits.
         ack_level
             How safe a batch must be before it is acknowledged, and forgotten here.
+        spool
+            Where batches are kept until then besides in memory, so that they outlive the
+            process.
+
+        Raises
+        ------
+        SpoolError
+            If the spool cannot be used.
         """
-        publisher = cls(channel, tokens, dataset, producer, max_rows, ack_level)
+        if spool is not None and ack_level is AckLevel.ACCEPTED:
+            raise SpoolError("what is accepted may be lost, and a spool forgets it: take another level")
+        file = None if spool is None else SpoolFile.open(spool, dataset, producer)
+        publisher = cls(channel, tokens, dataset, producer, max_rows, ack_level, file)
         runner = asyncio.create_task(publisher._run())
         try:
             await publisher._until(publisher._opened)
@@ -148,30 +156,60 @@ class Publisher:
         finally:
             runner.cancel()
             await asyncio.gather(runner, return_exceptions=True)
+            if file is not None:
+                file.close()
 
     @property
     def last_number(self) -> int:
         """The number of the last batch that was taken in, in this process or one before."""
         return self._last_number
 
-    async def publish(self, batch: Batch) -> int:
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for their acknowledgement."""
+        return self._rows
+
+    @property
+    def position(self) -> str:
+        """Where this producer stood in its source when it was opened, as it said itself; empty if it said nothing."""
+        return self._position
+
+    async def publish(self, batch: Batch | None, *, gaps: Sequence[Gap] = (), position: str = "") -> int:
         """Give a batch to be published; return its number. Waits while too many rows wait.
+
+        Parameters
+        ----------
+        batch
+            The rows; None where only gaps, or a position, are to be told.
+        gaps
+            Gaps in the producer's source that open or close before the rows; up to 1,000, of
+            cause SEQUENCE or DISCONNECTED.
+        position
+            Where the producer stands in its source after these rows, in its own words: up to
+            32,768 printable ASCII characters. They are kept with the rows, all or nothing,
+            and `Publisher.position` tells them to whoever opens next. Empty: as before.
 
         Raises
         ------
         ApiError
             If the server has refused for good.
+        ValueError
+            If there is nothing to publish.
         """
+        if batch is None and not gaps and not position:
+            raise ValueError("there is nothing to publish: give a batch, gaps or a position")
         if self._turn_bytes > _TURN_BYTES:
             self._turn_bytes = 0
             await asyncio.sleep(0)
         await self._until(self._room)
         number = self._last_number + 1
-        item = _numbered(number, batch)
+        item = _numbered(number, batch, gaps, position)
+        if self._spool is not None:
+            self._spool.append(item)
         self._unsent.append(item)
         self._unsent_bytes += len(item.message)
         self._turn_bytes += len(item.message)
-        self._rows += batch.rows
+        self._rows += item.rows
         self._last_number = number
         self._update()
         return number
@@ -186,6 +224,17 @@ class Publisher:
         """
         await self._until(self._idle)
 
+    async def until_refused(self) -> NoReturn:
+        """Wait until the server refuses for good, and raise that; for those who wait for something else meanwhile.
+
+        Raises
+        ------
+        ApiError
+            Then.
+        """
+        await self._until(self._refused)
+        raise AssertionError("it is set once there is a failure")
+
     async def _until(self, event: asyncio.Event) -> None:
         await event.wait()
         if self._failure is not None:
@@ -196,7 +245,7 @@ class Publisher:
         failed = self._failure is not None
         for event, state in (
             (self._work, self._is_worth_a_message()),
-            (self._room, self._rows < self._max_rows),
+            (self._room, self._rows < self._max_rows and not (self._spool and self._spool.full)),
             (self._idle, not self._sent and not self._unsent),
         ):
             if failed or state:
@@ -205,6 +254,7 @@ class Publisher:
                 event.clear()
         if failed:
             self._opened.set()
+            self._refused.set()
 
     async def _run(self) -> None:
         try:
@@ -241,7 +291,7 @@ class Publisher:
                 answer = await call.read()
             if answer is grpc.aio.EOF:
                 await _raise_status(call)
-            self._take_opened(answer.opened.last_number)
+            self._take_opened(answer.opened.last_number, answer.opened.position)
             backoff.reset()
             sender = asyncio.create_task(self._send(call))
             try:
@@ -260,10 +310,11 @@ class Publisher:
         )
         return PublishRequest(open=opening).SerializeToString()
 
-    def _take_opened(self, last_number: int) -> None:
+    def _take_opened(self, last_number: int, position: str) -> None:
         """Take what the server has as acknowledged; the rest is to be sent again."""
         if not self._opened.is_set():
-            self._last_number = last_number
+            self._last_number, self._position = last_number, position
+            self._take_spooled(last_number)
             self._opened.set()
         if self._ack_level is AckLevel.VISIBLE:
             again = [*self._sent]  # those that are durable are acknowledged, too, once they are visible
@@ -283,6 +334,24 @@ class Publisher:
         self._accepted_rows = 0
         self._sent.clear()
         self._update()
+
+    def _take_spooled(self, last_number: int) -> None:
+        """Take what a process before had not seen acknowledged: what is not on the tape is to be sent."""
+        if self._spool is None or not self._spool.found:
+            return
+        found = [item for item in self._spool.found if item.number > last_number]
+        if found and found[0].number > last_number + 1:
+            raise error_of(
+                grpc.StatusCode.DATA_LOSS,
+                f"the tape has lost batches from {last_number + 1} on, which it had acknowledged: the spool"
+                f" goes on with {found[0].number}",
+            )
+        self._spool.found.clear()
+        self._spool.acknowledge(last_number)
+        self._unsent += found
+        self._rows += sum(item.rows for item in found)
+        self._last_number = found[-1].number if found else last_number
+        self._position = next(filter(None, map(_position, reversed(found))), self._position)
 
     async def _send(self, call: Any) -> None:
         while True:
@@ -336,8 +405,10 @@ class Publisher:
             else:
                 self.acknowledged_rows += item.rows
         self._acknowledged_number = max(self._acknowledged_number, number)
+        if self._spool is not None:
+            self._spool.acknowledge(number)
 
-    def _keep(self, item: _Numbered) -> None:
+    def _keep(self, item: Numbered) -> None:
         """Keep a batch that was accepted: it may have to be sent again, if the server is killed."""
         self._accepted.append(item)
         self._accepted_rows += item.rows
@@ -345,12 +416,19 @@ class Publisher:
             self._accepted_rows -= self._accepted.popleft().rows
 
 
-def _numbered(number: int, batch: Batch) -> _Numbered:
-    rows = encode(batch).within(_ROWS)
+def _position(item: Numbered) -> str:
+    """Return the position of a batch that was written as a message."""
+    return PublishRequest.FromString(item.message).batches.batches[-1].position
+
+
+def _numbered(number: int, batch: Batch | None, gaps: Sequence[Gap], position: str) -> Numbered:
+    rows = _NOTHING if batch is None else encode(batch).within(_ROWS)
     head = _NUMBER + varint(number)
-    numbered = Encoded([head, *rows.parts], len(head) + rows.size).within(_NUMBERED)
+    told = NumberedBatch(gaps=gaps, position=position).SerializeToString() if gaps or position else b""
+    numbered = Encoded([head, *rows.parts, told], len(head) + rows.size + len(told)).within(_NUMBERED)
     message = numbered.within(_BATCHES)
-    return _Numbered(number, batch.rows, b"".join(message.parts), message.size - numbered.size)
+    count = 0 if batch is None else batch.rows
+    return Numbered(number, count, b"".join(message.parts), message.size - numbered.size)
 
 
 async def _raise_status(call: Any) -> None:

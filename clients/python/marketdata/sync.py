@@ -16,7 +16,7 @@ In a notebook, `client = connect()` and, at the end, `client.close()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import wraps
 from types import TracebackType
@@ -29,8 +29,10 @@ from marketdata.digest import Digest
 from marketdata.loop_thread import LoopThread, Pump
 from marketdata.publisher import AckLevel, Publisher
 from marketdata.scan import Scan, ScanUpdate
+from marketdata.spool import Spool
 from marketdata.subscriber import Subscriber, Update
 from marketdata.tables import Prices
+from marketdata.v1.gap_pb2 import Gap
 
 if TYPE_CHECKING:
     import pandas
@@ -177,9 +179,14 @@ class BatchPublisher:
         """The number of the last batch that was taken in, in this process or one before."""
         return self.aio.last_number
 
-    def publish(self, batch: Batch) -> int:
-        """Give a batch to be published; return its number."""
-        return self._thread.run(self.aio.publish(batch))
+    @property
+    def position(self) -> str:
+        """Where this producer stood in its source when it was opened, as it said itself."""
+        return self.aio.position
+
+    def publish(self, batch: Batch | None, *, gaps: Sequence[Gap] = (), position: str = "") -> int:
+        """Give a batch to be published; return its number. Parameters as in `marketdata.publisher.Publisher`."""
+        return self._thread.run(self.aio.publish(batch, gaps=gaps, position=position))
 
     def flush(self) -> None:
         """Wait until every batch is as safe as asked for."""
@@ -241,11 +248,11 @@ class Client:
 
     @contextmanager
     def publisher(
-        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE
+        self, dataset: str, producer: str, *, ack_level: AckLevel = AckLevel.DURABLE, spool: Spool | None = None
     ) -> Generator[BatchPublisher]:
         """Open a publisher, as `marketdata.client.Client.publisher` does."""
         stack = AsyncExitStack()
-        opened = self.aio.publisher(dataset, producer, ack_level=ack_level)
+        opened = self.aio.publisher(dataset, producer, ack_level=ack_level, spool=spool)
         publisher = self.thread.run(stack.enter_async_context(opened))
         try:
             yield BatchPublisher(self.thread, publisher)

@@ -15,6 +15,7 @@ from mda.cli import (
     connect,
     doctor,
     export,
+    feed,
     gaps,
     ingest,
     keys,
@@ -36,7 +37,14 @@ app = typer.Typer(
 )
 for module in (up, connect, ingest, watch, export, replay, gaps, usage, conformance, doctor):
     app.registered_commands += module.app.registered_commands
-GROUPS = (("query", query), ("quarantine", quarantine), ("clients", clients), ("keys", keys), ("audit", audit))
+GROUPS = (
+    ("query", query),
+    ("feed", feed),
+    ("quarantine", quarantine),
+    ("clients", clients),
+    ("keys", keys),
+    ("audit", audit),
+)
 for name, group in GROUPS:
     app.add_typer(group.app, name=name)
 

@@ -59,7 +59,7 @@ TRADES_WITH_QUOTES: Final = Form(
     ["event_time", "symbol", "price", "size", "side", "quote_event_time", "quote_bid_price", "quote_ask_price"],
 )
 BARS: Final = _form("bars", Bar, "start_time symbol open high low close volume count vwap state empty in_gap")
-GAPS: Final = _form("gaps", Gap, "state producer cause first_sequence last_sequence open_time close_time")
+GAPS: Final = _form("gaps", Gap, "state producer cause instrument_id first_sequence last_sequence open_time close_time")
 DATASETS: Final = Form("datasets", _OF_DATASETS, _OF_DATASETS)
 
 _PREFIXES: Final = {

@@ -93,7 +93,7 @@ class ColumnFile:
         FileError
             If it cannot be read, or has no rows.
         """
-        for batch in self._reading(None):
+        for batch in self.records(None):
             if batch.num_rows:
                 return batch.slice(0, 100)
         raise FileError(f"{self.path} has no rows.")
@@ -112,13 +112,13 @@ class ColumnFile:
         FileError
             If it cannot be read, or has values that are not what the mapping says.
         """
-        names = _Names(mapping)
+        names = Names(mapping)
         waiting: list[Batch] = []
         rows = 0
-        for records in self._reading(mapping):
+        for records in self.records(mapping):
             if records.num_rows == 0:
                 continue
-            waiting.append(_batch(records, mapping, names, self.path))
+            waiting.append(to_batch(records, mapping, names, str(self.path)))
             rows += records.num_rows
             while rows >= ROWS_AT_ONCE:
                 whole = concatenate(waiting)
@@ -128,7 +128,14 @@ class ColumnFile:
         if rows:
             yield Piece(concatenate(waiting), names.all)
 
-    def _reading(self, mapping: ColumnMapping | None) -> Iterator[pa.RecordBatch]:
+    def records(self, mapping: ColumnMapping | None) -> Iterator[pa.RecordBatch]:
+        """Yield the records of the file as they are; only the columns of a mapping, where one is given.
+
+        Raises
+        ------
+        FileError
+            If it cannot be read.
+        """
         try:
             with self.path.open("rb") as self._raw:
                 yield from self._batches(self._raw, mapping)
@@ -205,8 +212,14 @@ def open_columnar(path: Path, form: str | None = None) -> ColumnFile:
     return ColumnFile(path, cast("FileFormat", found), compression)
 
 
-class _Names:
-    """The symbols of a file, in the order in which they come."""
+class Names:
+    """The symbols of a file, in the order in which they come.
+
+    Attributes
+    ----------
+    all
+        The symbols so far.
+    """
 
     def __init__(self, mapping: ColumnMapping) -> None:
         self.all: list[str] = [mapping.only_symbol] if mapping.only_symbol else []
@@ -250,7 +263,14 @@ def _csv_type(name: str, mapping: ColumnMapping) -> Any:
     return pa.int64() if mapping.prices == "nanos" else _DECIMAL
 
 
-def _batch(records: pa.RecordBatch, mapping: ColumnMapping, names: _Names, path: Path) -> Batch:
+def to_batch(records: pa.RecordBatch, mapping: ColumnMapping, names: Names, where: str) -> Batch:
+    """Return records as rows, whose instrument ids are places in `names`.
+
+    Raises
+    ------
+    FileError
+        If they have values that are not what the mapping says; it begins with `where`.
+    """
     kind = mapping.rows_kind
     columns: dict[str, Any] = {"instrument_id": np.zeros(records.num_rows, np.uint32)}
     try:
@@ -261,9 +281,9 @@ def _batch(records: pa.RecordBatch, mapping: ColumnMapping, names: _Names, path:
             if theirs is not None:
                 columns[column.name] = _column(column.name, cast("Any", records[theirs]), mapping)
     except (ValueError, pa.ArrowException, OverflowError) as error:
-        raise FileError(f"{path}: {error}") from error
+        raise FileError(f"{where}: {error}") from error
     if kind is Kind.TRADE and "price" not in columns:
-        raise FileError(f"{path} has trades without a price.")
+        raise FileError(f"{where} has trades without a price.")
     if mapping.interval_s is not None:
         columns["interval_ns"] = np.full(records.num_rows, mapping.interval_s * NANOS)
     return make_batch(kind, columns)

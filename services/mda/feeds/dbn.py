@@ -59,12 +59,18 @@ _OHLCV: Final = [
     ("volume", "<u8"),
 ]
 _INTERVALS_S: Final = {"ohlcv-1s": 1, "ohlcv-1m": 60, "ohlcv-1h": 3_600, "ohlcv-1d": 86_400}
-_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
+DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "trades": np.dtype(_TRADE),
     "mbp-1": np.dtype([*_TRADE, *_LEVEL]),
     **dict.fromkeys(_INTERVALS_S, np.dtype(_OHLCV)),
 }
-_KINDS: Final = {"mbp-1": Kind.QUOTE, "trades": Kind.TRADE, **dict.fromkeys(_INTERVALS_S, Kind.BAR)}
+"""The records of each schema that we have rows for."""
+KINDS: Final[Mapping[str, Kind]] = {
+    "mbp-1": Kind.QUOTE,
+    "trades": Kind.TRADE,
+    **dict.fromkeys(_INTERVALS_S, Kind.BAR),
+}
+"""What they are."""
 
 
 class FileError(ValueError):
@@ -100,7 +106,7 @@ class DbnFile:
     @property
     def kind(self) -> Kind | None:
         """The kind of its rows; None where it holds definitions."""
-        return _KINDS.get(self.schema)
+        return KINDS.get(self.schema)
 
     def instruments(self) -> list[Instrument]:
         """Return the definitions in the file; later ones of a symbol win."""
@@ -111,7 +117,7 @@ class DbnFile:
         if decoder.buffer():
             raise FileError(f"{self.path} ends in the middle of a record. Is it whole?")
         definitions = (record for record in records if isinstance(record, databento_dbn.InstrumentDefMsg))
-        found = {definition.raw_symbol: _instrument(definition) for definition in definitions}
+        found = {definition.raw_symbol: instrument_of(definition) for definition in definitions}
         return list(found.values())
 
     def batches(self, ids: Mapping[str, int], on_read: Callable[[int], object] = int) -> Iterator[Batch]:
@@ -124,8 +130,8 @@ class DbnFile:
         on_read
             Called with how many bytes of the file have been read.
         """
-        dtype = _DTYPES[self.schema]
-        lookup = _lookup(self.symbols, ids)
+        dtype = DTYPES[self.schema]
+        lookup = make_lookup(self.symbols, ids)
         with _reading(self.path) as file:
             _read_metadata(file)
             while data := _read_exactly(file, ROWS_AT_ONCE * dtype.itemsize):
@@ -135,34 +141,64 @@ class DbnFile:
                 if (records["length"] != dtype.itemsize // _LENGTH_UNIT).any():
                     raise FileError(f"{self.path} has records that are not of its schema, {self.schema}.")
                 on_read(_position(file))
-                yield self._batch(records, lookup)
+                ids_of_rows = find_ids(records, lookup)
+                if not ids_of_rows.all():
+                    raise FileError(f"{self.path} has rows of an instrument that its metadata does not name.")
+                yield batch_of(records, self.schema, ids_of_rows)
 
-    def _batch(self, records: NDArray[Any], lookup: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> Batch:
-        known, ids = lookup
-        places = np.minimum(np.searchsorted(known, records["instrument_id"]), len(known) - 1)
-        if len(known) == 0 or (known[places] != records["instrument_id"]).any():
-            raise FileError(f"{self.path} has rows of an instrument that its metadata does not name.")
-        columns: dict[str, Any] = {"instrument_id": ids[places], "ts_event": records["ts_event"].astype(np.int64)}
-        if self.schema in _INTERVALS_S:
-            columns |= {name: records[name] for name in ("open", "high", "low", "close")}
-            columns["volume"] = _sizes(records["volume"])
-            columns["interval_ns"] = np.full(len(records), _INTERVALS_S[self.schema] * NANOS)
-            return make_batch(Kind.BAR, columns)
+
+def batch_of(records: NDArray[Any], schema: str, ids: NDArray[np.uint32]) -> Batch:
+    """Return records as a batch.
+
+    Parameters
+    ----------
+    records
+        Of the schema's type in `DTYPES`.
+    schema
+        What they are: one of `KINDS`.
+    ids
+        The dataset's instrument id of each.
+    """
+    columns: dict[str, Any] = {"instrument_id": ids, "ts_event": records["ts_event"].astype(np.int64)}
+    if schema in _INTERVALS_S:
+        columns |= {name: records[name] for name in ("open", "high", "low", "close")}
+        columns["volume"] = _sizes(records["volume"])
+        columns["interval_ns"] = np.full(len(records), _INTERVALS_S[schema] * NANOS)
+        return make_batch(Kind.BAR, columns)
+    columns |= {
+        "ts_recv": np.where(records["ts_recv"] == _UNDEFINED_TIME, ABSENT, records["ts_recv"]).astype(np.int64),
+        "sequence": records["sequence"],
+    }
+    if schema == "trades":
+        sides = records["side"]
         columns |= {
-            "ts_recv": np.where(records["ts_recv"] == _UNDEFINED_TIME, ABSENT, records["ts_recv"]).astype(np.int64),
-            "sequence": records["sequence"],
+            "price": records["price"],
+            "size": _sizes(records["size"]),
+            "side": np.where(sides == b"B", Side.SIDE_BUY, np.where(sides == b"A", Side.SIDE_SELL, 0)),
         }
-        if self.schema == "trades":
-            sides = records["side"]
-            columns |= {
-                "price": records["price"],
-                "size": _sizes(records["size"]),
-                "side": np.where(sides == b"B", Side.SIDE_BUY, np.where(sides == b"A", Side.SIDE_SELL, 0)),
-            }
-            return make_batch(Kind.TRADE, columns)
-        columns |= {name: records[name] for name in ("bid_price", "ask_price")}
-        columns |= {name: _sizes(records[name]) for name in ("bid_size", "ask_size")}
-        return make_batch(Kind.QUOTE, columns)
+        return make_batch(Kind.TRADE, columns)
+    columns |= {name: records[name] for name in ("bid_price", "ask_price")}
+    columns |= {name: _sizes(records[name]) for name in ("bid_size", "ask_size")}
+    return make_batch(Kind.QUOTE, columns)
+
+
+Lookup = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+"""A source's instrument ids, sorted, and the dataset's id of each."""
+
+
+def find_ids(records: NDArray[Any], lookup: Lookup) -> NDArray[np.uint32]:
+    """Return the dataset's id of each record's instrument; 0 where the lookup has none."""
+    known, ids = lookup
+    if not len(known):
+        return np.zeros(len(records), np.uint32)
+    places = np.minimum(np.searchsorted(known, records["instrument_id"]), len(known) - 1)
+    return np.where(known[places] == records["instrument_id"], ids[places], 0).astype(np.uint32)
+
+
+def make_lookup(symbols: Mapping[int, str], ids: Mapping[str, int]) -> Lookup:
+    """Return the lookup of a source's instrument ids by their symbols."""
+    known = np.array(sorted(symbols), dtype=np.uint32)
+    return known, np.array([ids[symbols[int(number)]] for number in known], dtype=np.uint32)
 
 
 def open_dbn(path: Path) -> DbnFile:
@@ -179,8 +215,8 @@ def open_dbn(path: Path) -> DbnFile:
     except (OSError, databento_dbn.DBNError, zstandard.ZstdError) as error:
         raise FileError(f"{path} is not a DBN file: {error}") from error
     schema = str(metadata.schema)
-    if schema != "definition" and schema not in _DTYPES:
-        raise FileError(f"{path} has the schema {schema}. There are rows for definition, {', '.join(_DTYPES)}.")
+    if schema != "definition" and schema not in DTYPES:
+        raise FileError(f"{path} has the schema {schema}. There are rows for definition, mbp-1 and trades.")
     if str(metadata.stype_out) != "instrument_id":
         raise FileError(f"{path} maps its symbols to {metadata.stype_out}, not to instrument ids.")
     return DbnFile(path, metadata.dataset, schema, _symbols(metadata))
@@ -195,7 +231,8 @@ def _symbols(metadata: databento_dbn.Metadata) -> dict[int, str]:
     }
 
 
-def _instrument(definition: databento_dbn.InstrumentDefMsg) -> Instrument:
+def instrument_of(definition: databento_dbn.InstrumentDefMsg) -> Instrument:
+    """Return what a definition says."""
     tick = definition.min_price_increment
     return Instrument(
         symbol=definition.raw_symbol,
@@ -209,12 +246,6 @@ def _sizes(values: NDArray[Any]) -> NDArray[np.int64]:
     """Return whole sizes as ours; those that are not there, or too large for units of 1e-9, are absent."""
     most = min(np.iinfo(values.dtype).max - 1, ABSENT // NANOS)
     return np.where(values > most, ABSENT, values.astype(np.int64) * NANOS)
-
-
-def _lookup(symbols: Mapping[int, str], ids: Mapping[str, int]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return the file's ids, sorted, and the dataset's id of each."""
-    known = np.array(sorted(symbols), dtype=np.uint32)
-    return known, np.array([ids[symbols[int(number)]] for number in known], dtype=np.uint32)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -49,8 +49,9 @@ class Appender:
         The number of the producer's newest batch on the tape; 0 if there is none.
     opened_sequence
         The sequence number of the entry that claimed its place; 0 before `open`.
-    numbering
-        What the tape told of its sequence numbers when it was opened.
+    numbering, position
+        What the tape told of its sequence numbers, and of its place in its source, when it
+        was opened.
     """
 
     def __init__(self, tape: Tape, producer: str) -> None:
@@ -60,7 +61,7 @@ class Appender:
         self._patient = 0
         self.last_number = 0
         self.opened_sequence = 0
-        self.numbering = ""
+        self.numbering = self.position = ""
 
     async def open(self) -> None:
         """Look up where the producer stands, and claim the place after it by an entry without rows.
@@ -77,8 +78,8 @@ class Appender:
         claims = 0
         while claims < _CLAIMS:
             standing = await self._tape.standing_of(self._producer)
-            last, numbering = standing.last_number, standing.numbering
-            claim = Entry(last, last, standing.instruments_version, b"", numbering)
+            last, numbering, position = standing.last_number, standing.numbering, standing.position
+            claim = Entry(last, last, standing.instruments_version, b"", numbering, position)
             link = claim.link(self._producer, standing.hash, secrets.token_hex(8))
             try:
                 sequence = await self._tape.append(self._producer, claim, link, standing.expected)
@@ -92,7 +93,7 @@ class Appender:
                 continue
             self._newest = _placed(link.hash, sequence)
             self.opened_sequence = sequence
-            self.last_number, self.numbering = last, numbering
+            self.last_number, self.numbering, self.position = last, numbering, position
             return
         raise self._fenced()
 

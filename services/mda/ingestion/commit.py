@@ -9,10 +9,14 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from opentelemetry.context import Context
 
-from marketdata.columns import MAX_ROWS, Batch
+from marketdata.columns import MAX_ROWS, Batch, Kind
+from marketdata.v1.gap_pb2 import Gap
 
 MAX_WAITING_ROWS: Final = 4 * MAX_ROWS
 """How many rows may wait for the tape in one queue, before its producer has to wait."""
+
+NO_ROWS: Final = Batch(Kind.QUOTE, 0, {})
+"""The batch of a producer that tells of its source alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +26,25 @@ class Numbered:
     Attributes
     ----------
     number, batch
-        The two.
+        The two; `NO_ROWS` where a producer tells of its source alone.
     trace
         The trace that it belongs to, where the group that it joins is made durable in
         another task than its caller's.
+    gaps, position
+        What a producer tells of its source: gaps before the rows, and where it stands after
+        them; empty where it tells nothing.
     """
 
     number: int
     batch: Batch
     trace: Context | None = None
+    gaps: tuple[Gap, ...] = ()
+    position: str = ""
 
     @property
     def rows(self) -> int:
-        """How many rows the batch has."""
-        return self.batch.rows
+        """How many rows the batch has; 1 where it has none, so that it takes room, too."""
+        return self.batch.rows or 1
 
 
 class HasRows(Protocol):

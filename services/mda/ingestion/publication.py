@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -61,13 +62,17 @@ class Outcome:
 class _Group:
     """Batches that are judged and encoded; not `prepared` where they were on the tape before.
 
-    `sequences` are the sequence numbers of their rows, where the policy wants to know what is missing.
+    `sequences` are the sequence numbers of their rows, where the policy wants to know what is missing;
+    `gaps` and `position` are what their producer tells of its source; `only_told` where it has no rows.
     """
 
     numbers: list[int]
     rows: int
     prepared: Prepared | None
     sequences: Numbers | None = None
+    gaps: Sequence[Gap] = ()
+    position: str = ""
+    only_told: bool = False
 
     def outcomes(self, sequence: int) -> Iterator[Outcome]:
         """Yield what became of each batch, as of now."""
@@ -133,6 +138,7 @@ class Publication:
         self._accepted = accepted
         self._visible = visible
         self._numbering: Numbering | None = None
+        self._position = ""
         self._appender = Appender(dataset.tape, producer)
         self._sideline = Sideline(dataset.quarantine, producer)
         self._queue: CommitQueue[Numbered] = CommitQueue()
@@ -144,11 +150,17 @@ class Publication:
         self._last_taken = 0
         self._last_flagged = 0
 
+    @property
+    def position(self) -> str:
+        """Where the producer said that it stands in its source, with its newest rows on the tape."""
+        return self._position
+
     async def open(self) -> int:
         """Look up where the producer stands; return the number of its last batch."""
         await self._appender.open()
         self._last_taken = self._appender.last_number
         self._numbering = Numbering(self._producer, self._appender.numbering)
+        self._position = self._appender.position
         await self._sideline.open(self._last_taken)
         return self._last_taken
 
@@ -218,13 +230,37 @@ class Publication:
                 fresh.append(item)
             elif item.number > last:
                 again.append(item.number)
-        verdicts = await judge(self._dataset, [item.batch for item in fresh], past_errors=False)
-        if verdicts.good:
-            last = await self._put_fresh(fresh[: len(verdicts.good)], verdicts.parts)
-        for error in verdicts.errors.values():
-            raise error
+        runs = [list(run) for _, run in groupby(fresh, key=lambda item: item.batch.rows > 0)]
+        for run in runs:
+            last = await (self._judge_rows(run) if run[0].batch.rows else self._put_told(run)) or last
         await self._put_known(again)
         return last
+
+    async def _judge_rows(self, items: list[Numbered]) -> int:
+        """Make a group of the good ones of batches; return its last number, 0 if there is none."""
+        last = 0
+        verdicts = await judge(self._dataset, [item.batch for item in items], past_errors=False)
+        if verdicts.good:
+            last = await self._put_fresh(items[: len(verdicts.good)], verdicts.parts)
+        for error in verdicts.errors.values():
+            raise error
+        return last
+
+    async def _put_told(self, items: list[Numbered]) -> int:
+        """Make a group of what a producer tells of its source, without rows; return its last number."""
+        numbers = [item.number for item in items]
+        none = [0] * len(items)
+        sequences = np.empty(0, np.uint64) if self._dataset.directory.rules.contiguous else None
+        prepared = Prepared(b"", none, none)
+        await self._ready.put(_Group(numbers, 1, prepared, sequences, *self._told(items), only_told=True))
+        return numbers[-1]
+
+    def _told(self, items: list[Numbered]) -> tuple[list[Gap], str]:
+        """Return the gaps that a producer tells of with batches, and where it stands after them."""
+        gaps = [gap for item in items for gap in item.gaps]
+        for gap in gaps:
+            gap.producer = self._producer
+        return gaps, next((item.position for item in reversed(items) if item.position), "")
 
     async def _put_fresh(self, items: list[Numbered], parts: list[Judged]) -> int:
         """Make a group of good batches; return its last number."""
@@ -234,7 +270,7 @@ class Publication:
         # Those that are set aside, too: they have come.
         wanted = self._dataset.directory.rules.contiguous
         sequences = row_numbers([part.batch for part in parts]) if wanted else None
-        await self._ready.put(_Group(numbers, sum(sizes), prepared, sequences))
+        await self._ready.put(_Group(numbers, sum(sizes), prepared, sequences, *self._told(items)))
         return numbers[-1]
 
     async def _put_known(self, numbers: list[int]) -> None:
@@ -273,7 +309,8 @@ class Publication:
         await asyncio.wait([item.append])  # which does not cancel it, if we are
         self._appends.discard(item.append)
         sequence = item.append.result()
-        self._count_rows(sum(group.rows for group in item.groups if group.prepared is not None))
+        counted = (group for group in item.groups if group.prepared is not None and not group.only_told)
+        self._count_rows(sum(group.rows for group in counted))
         if self._under_way.empty():
             self._queue.want(1)
         if self._visible:
@@ -304,11 +341,13 @@ class Publication:
         fresh = [(group, group.prepared) for group in groups if group.prepared is not None]
         if not fresh:
             return 0
+        told = [gap for group, _ in fresh for gap in group.gaps]
         gaps, numbering = self._number([group.sequences for group, _ in fresh if group.sequences is not None])
-        payload = b"".join([encode_gaps(gaps), *(prepared.payload for _, prepared in fresh)])
+        payload = b"".join([encode_gaps([*told, *gaps]), *(prepared.payload for _, prepared in fresh)])
+        self._position = next((group.position for group, _ in reversed(fresh) if group.position), self._position)
         version = self._dataset.directory.version
         first, last = fresh[0][0].numbers[0], fresh[-1][0].numbers[-1]
-        return await self._appender.append(Entry(first, last, version, payload, numbering))
+        return await self._appender.append(Entry(first, last, version, payload, numbering, self._position))
 
     def _number(self, sequences: list[Numbers]) -> tuple[list[Gap], str]:
         """Return the gaps that rows open and close, and what is known of the numbers after them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -11,8 +13,9 @@ from marketdata.codec import UnusualFormError, decode, field_tag, read_field, re
 from marketdata.columns import MAX_ROWS, ColumnError, from_message
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest
 from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.v1.gap_pb2 import Gap
 from marketdata.wire import parse
-from mda.ingestion.commit import Numbered
+from mda.ingestion.commit import NO_ROWS, Numbered
 from mda.market.errors import MarketDataError, invalid_field
 
 _BATCH: Final = field_tag(PublishRequest, "batch")
@@ -21,6 +24,10 @@ _NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
 _TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
+_TOLD_CAUSES: Final = frozenset({Gap.CAUSE_SEQUENCE, Gap.CAUSE_DISCONNECTED})
+_MOST_GAPS: Final = 1_000
+_POSITION: Final = re.compile(r"[ -~]{0,32768}")
+"""What goes into a header of an entry as it stands; 64 KiB are the most that NATS takes there."""
 
 
 def read_request(data: bytes) -> Any:
@@ -76,9 +83,17 @@ def _read_numbered(data: bytes, at: int, end: int) -> Numbered:
     number, at = read_varint(data, at + 1)
     start, stop = read_field(data, at, end, _ROWS[0])
     batch = decode(data, start, stop)
-    if stop != end or batch.rows > MAX_ROWS:
+    if batch.rows > MAX_ROWS:
         raise UnusualFormError
-    return Numbered(number, batch)
+    if stop == end:
+        return Numbered(number, batch)
+    try:
+        rest = NumberedBatch.FromString(data[stop:end])
+    except DecodeError:
+        raise UnusualFormError from None
+    if rest.number or rest.HasField("batch"):  # there again, which is legal: what is to be done, the parser knows
+        raise UnusualFormError
+    return _told(Numbered(number, batch), rest.gaps, rest.position)
 
 
 def _read_any(message: Any) -> Iterator[Numbered]:
@@ -95,6 +110,8 @@ def _read_any(message: Any) -> Iterator[Numbered]:
 
 def _numbered(message: Any) -> Numbered:
     rows = message.batch.rows
+    if not message.HasField("batch") and (message.gaps or message.position):
+        return _told(Numbered(message.number, NO_ROWS), message.gaps, message.position)
     if rows > MAX_ROWS:
         raise MarketDataError(
             reasons.ERROR_REASON_BATCH_TOO_LARGE,
@@ -104,9 +121,42 @@ def _numbered(message: Any) -> Numbered:
             limit=MAX_ROWS,
         )
     try:
-        return Numbered(message.number, from_message(message.batch))
+        found = Numbered(message.number, from_message(message.batch))
     except ColumnError as error:
         raise _of_column(error) from None
+    return _told(found, message.gaps, message.position)
+
+
+def _told(found: Numbered, gaps: Sequence[Any], position: str) -> Numbered:
+    """Return a batch with what its producer tells of its source, which is checked."""
+    if not gaps and not position:
+        return found
+    if not _POSITION.fullmatch(position):
+        raise invalid_field(
+            "batch.position", "string.pattern", "batch.position: send up to 32,768 printable ASCII characters."
+        )
+    if len(gaps) > _MOST_GAPS:
+        raise invalid_field(
+            "batch.gaps", "repeated.max_items", f"batch.gaps: {len(gaps)} are too many. Send at most {_MOST_GAPS}."
+        )
+    return replace(found, gaps=tuple(map(_gap, range(len(gaps)), gaps)), position=position)
+
+
+def _gap(place: int, message: Any) -> Gap:
+    gap = Gap.FromString(message.SerializeToString())
+    field = f"batch.gaps[{place}]"
+    if gap.cause not in _TOLD_CAUSES:
+        raise invalid_field(
+            f"{field}.cause", "enum.in", f"{field}.cause: a producer tells of CAUSE_SEQUENCE and CAUSE_DISCONNECTED."
+        )
+    closed = gap.state == Gap.STATE_CLOSED
+    if gap.state not in {Gap.STATE_OPEN, Gap.STATE_CLOSED} or gap.HasField("close_time") != closed:
+        raise invalid_field(
+            f"{field}.state", "enum.in", f"{field}.state: send STATE_OPEN, or STATE_CLOSED with a close_time."
+        )
+    if not gap.HasField("open_time"):
+        raise invalid_field(f"{field}.open_time", "required", f"{field}.open_time: say when it was noticed.")
+    return gap
 
 
 def out_of_turn(field: str, message: str) -> MarketDataError:

@@ -85,7 +85,9 @@ class IngestionServicer:
                 dataset, opening.producer, accepted=accepted, visible=visible, count_rows=count_rows
             )
             last_number = await publication.open()
-            await context.write(PublishResponse(opened=PublishResponse.Opened(last_number=last_number)))
+            await context.write(
+                PublishResponse(opened=PublishResponse.Opened(last_number=last_number, position=publication.position))
+            )
             reader = asyncio.create_task(_read_batches(requests, publication, opening.dataset))
             drain = asyncio.create_task(self._close_on_drain(publication))
             try:

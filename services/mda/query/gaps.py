@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from marketdata.columns import ABSENT
 from marketdata.v1.gap_pb2 import Gap
 from mda.market import bars
 from mda.market.pages import decode_page, encode_page
@@ -30,8 +31,25 @@ class _Noticed:
     def key(self) -> Hashable:
         """What it has in common with the record that closes it. Damage never closes: each is one of its own."""
         gap = self.gap
-        by_number = gap.cause == Gap.CAUSE_SEQUENCE
-        return (gap.producer, gap.first_sequence, gap.last_sequence) if by_number else self.number
+        whose = (gap.producer, gap.cause, gap.instrument_id, gap.kind)
+        if gap.cause == Gap.CAUSE_SEQUENCE:
+            return (*whose, gap.first_sequence, gap.last_sequence)
+        return (*whose, gap.open_time.ToNanoseconds()) if gap.cause == Gap.CAUSE_DISCONNECTED else self.number
+
+    @property
+    def stretch(self) -> tuple[int, int, int]:
+        """Whose rows are missing, and from when until when, in nanoseconds UTC: for all that is known."""
+        gap = self.gap
+        start = gap.open_time.ToNanoseconds()
+        if gap.cause != Gap.CAUSE_DISCONNECTED:
+            return gap.instrument_id, start, start + 1
+        closed = gap.state == Gap.STATE_CLOSED
+        return gap.instrument_id, start, gap.close_time.ToNanoseconds() if closed else ABSENT
+
+    @property
+    def is_unknown_time(self) -> bool:
+        """Whether it tells of a time that is over, of which nothing is known for good."""
+        return self.gap.cause == Gap.CAUSE_DISCONNECTED and self.gap.state == Gap.STATE_CLOSED
 
 
 class Gaps:
@@ -81,10 +99,14 @@ class Gaps:
         return len(self._open)
 
     def times(self) -> bars.Gaps:
-        """Return when rows went missing that are missing still, for all instruments: the moment of each gap."""
-        opened = [found.gap.open_time.ToNanoseconds() for found in self._open.values()]
-        times = np.array(opened, dtype=np.int64)
-        return bars.Gaps(np.zeros(len(times), dtype=np.uint32), times, times + 1)
+        """Return when rows went missing that are missing still.
+
+        Of a hole in numbers, that is the moment at which it was noticed; of a source that was
+        not connected, all that time, once it is again, too.
+        """
+        over = (found for found in self._newest if found.is_unknown_time)
+        found = np.array([one.stretch for one in (*self._open.values(), *over)], dtype=np.int64).reshape(-1, 3)
+        return bars.Gaps(found[:, 0].astype(np.uint32), found[:, 1], found[:, 2])
 
     def page(self, *, open_only: bool, page_size: int, page_token: str) -> tuple[list[Gap], str]:
         """Return a page of gaps, newest first, and the token of the next; empty on the last one.

@@ -29,6 +29,9 @@ def tell_gaps(dataset: str, sequence: int, gaps: Sequence[Gap]) -> None:
         if cause == Gap.CAUSE_TAPE_DAMAGED:
             DAMAGE.labels(dataset).inc(len(found))
             _LOG.error("the tape is damaged", **facts)
+        elif cause == Gap.CAUSE_DISCONNECTED:
+            lost = state == Gap.STATE_OPEN
+            _LOG.warning("a producer lost its source" if lost else "a producer's source is there again", **facts)
         elif state == Gap.STATE_OPEN:
             _LOG.warning("sequence numbers are missing", **facts)
         else:

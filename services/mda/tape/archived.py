@@ -24,6 +24,7 @@ _LAST: Final = "Mda-Last"
 _INSTRUMENTS: Final = "Mda-Instruments"
 _HASH: Final = "Mda-Hash"
 _NUMBERING: Final = "Mda-Numbering"
+_POSITION: Final = "Mda-Position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Standing:
         The sequence number of its newest entry.
     on_tape
         Whether that is on the tape still.
-    last_number, instruments_version, numbering
+    last_number, instruments_version, numbering, position
         As in that entry.
     hash
         That of its link.
@@ -64,6 +65,7 @@ class Standing:
     instruments_version: int = 0
     hash: str = ""
     numbering: str = ""
+    position: str = ""
 
     @property
     def expected(self) -> int:
@@ -150,6 +152,7 @@ def _read_standing(record: Record) -> Standing:
         instruments_version=int(headers[_INSTRUMENTS]),
         hash=headers[_HASH],
         numbering=headers.get(_NUMBERING, ""),
+        position=headers.get(_POSITION, ""),
     )
 
 
@@ -160,4 +163,5 @@ def _headers(standing: Standing) -> dict[str, str]:
         _INSTRUMENTS: str(standing.instruments_version),
         _HASH: standing.hash,
     }
-    return headers | ({_NUMBERING: standing.numbering} if standing.numbering else {})
+    known = {_NUMBERING: standing.numbering, _POSITION: standing.position}
+    return headers | {name: text for name, text in known.items() if text}

@@ -23,6 +23,7 @@ _FIRST: Final = "Mda-First"
 _LAST: Final = "Mda-Last"
 _INSTRUMENTS: Final = "Mda-Instruments"
 _NUMBERING: Final = "Mda-Numbering"
+_POSITION: Final = "Mda-Position"
 _PREVIOUS: Final = "Mda-Previous"
 _SALT: Final = "Mda-Salt"
 _CHAIN: Final = api.Header.MSG_ID.value
@@ -48,6 +49,9 @@ class Entry:
     numbering
         What is known of its producer's sequence numbers after it, as text; empty where
         nothing is.
+    position
+        Where its producer stands in its source after it, as that said; empty where it said
+        nothing.
     """
 
     first_number: int
@@ -55,11 +59,12 @@ class Entry:
     instruments_version: int
     payload: bytes
     numbering: str = ""
+    position: str = ""
 
     def link(self, producer: str, previous: str, salt: str = "") -> Link:
         """Return its link in the chain of its producer, whose entry before it has the hash `previous`."""
         facts = [self.first_number, self.last_number, self.instruments_version]
-        known = [self.numbering] if self.numbering else []
+        known = [self.numbering, self.position] if self.position else [self.numbering] if self.numbering else []
         return make_link(producer, previous, [*facts, *known], self.payload, salt)
 
 
@@ -106,6 +111,7 @@ class StoredEntry:
             instruments_version=entry.instruments_version,
             hash=self.link.hash,
             numbering=entry.numbering,
+            position=entry.position,
         )
 
     @property
@@ -188,6 +194,8 @@ class Tape:
         }
         if entry.numbering:
             headers[_NUMBERING] = entry.numbering
+        if entry.position:
+            headers[_POSITION] = entry.position
         with _TRACER.start_as_current_span("tape append", kind=trace.SpanKind.PRODUCER) as span:
             span.set_attribute("mda.dataset", self.dataset)
             propagate.inject(headers)
@@ -332,6 +340,7 @@ def _stored(record: Record) -> StoredEntry:
         instruments_version=int(headers.get(_INSTRUMENTS, 0)),
         payload=record.data,
         numbering=headers.get(_NUMBERING, ""),
+        position=headers.get(_POSITION, ""),
     )
     producer = name_of(record.subject.rpartition(".")[2])
     found = Link(headers.get(_PREVIOUS, ""), headers.get(_SALT, ""), headers.get(_CHAIN, ""))

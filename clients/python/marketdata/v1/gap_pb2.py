@@ -23,19 +23,20 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from marketdata.v1 import batch_pb2 as marketdata_dot_v1_dot_batch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17marketdata/v1/gap.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x03\n\x03Gap\x12\x1a\n\x08producer\x18\x01 \x01(\tR\x08producer\x12.\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x18.marketdata.v1.Gap.CauseR\x05\x63\x61use\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x18.marketdata.v1.Gap.StateR\x05state\x12%\n\x0e\x66irst_sequence\x18\x04 \x01(\x04R\rfirstSequence\x12#\n\rlast_sequence\x18\x05 \x01(\x04R\x0clastSequence\x12\x37\n\topen_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08openTime\x12\x39\n\nclose_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcloseTime\"J\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41USE_SEQUENCE\x10\x01\x12\x16\n\x12\x43\x41USE_TAPE_DAMAGED\x10\x02\"@\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_OPEN\x10\x01\x12\x10\n\x0cSTATE_CLOSED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17marketdata/v1/gap.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19marketdata/v1/batch.proto\"\xb5\x04\n\x03Gap\x12\x1a\n\x08producer\x18\x01 \x01(\tR\x08producer\x12.\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x18.marketdata.v1.Gap.CauseR\x05\x63\x61use\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x18.marketdata.v1.Gap.StateR\x05state\x12%\n\x0e\x66irst_sequence\x18\x04 \x01(\x04R\rfirstSequence\x12#\n\rlast_sequence\x18\x05 \x01(\x04R\x0clastSequence\x12\x37\n\topen_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08openTime\x12\x39\n\nclose_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcloseTime\x12#\n\rinstrument_id\x18\x08 \x01(\rR\x0cinstrumentId\x12\'\n\x04kind\x18\t \x01(\x0e\x32\x13.marketdata.v1.KindR\x04kind\"b\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41USE_SEQUENCE\x10\x01\x12\x16\n\x12\x43\x41USE_TAPE_DAMAGED\x10\x02\x12\x16\n\x12\x43\x41USE_DISCONNECTED\x10\x03\"@\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_OPEN\x10\x01\x12\x10\n\x0cSTATE_CLOSED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marketdata.v1.gap_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GAP']._serialized_start=76
-  _globals['_GAP']._serialized_end=539
-  _globals['_GAP_CAUSE']._serialized_start=399
-  _globals['_GAP_CAUSE']._serialized_end=473
-  _globals['_GAP_STATE']._serialized_start=475
-  _globals['_GAP_STATE']._serialized_end=539
+  _globals['_GAP']._serialized_start=103
+  _globals['_GAP']._serialized_end=668
+  _globals['_GAP_CAUSE']._serialized_start=504
+  _globals['_GAP_CAUSE']._serialized_end=602
+  _globals['_GAP_STATE']._serialized_start=604
+  _globals['_GAP_STATE']._serialized_end=668
 # @@protoc_insertion_point(module_scope)

@@ -25,6 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from marketdata.v1 import access_pb2 as marketdata_dot_v1_dot_access__pb2
 from marketdata.v1 import batch_pb2 as marketdata_dot_v1_dot_batch__pb2
+from marketdata.v1 import gap_pb2 as marketdata_dot_v1_dot_gap__pb2
 from marketdata.v1 import instrument_pb2 as marketdata_dot_v1_dot_instrument__pb2
 from marketdata.v1 import policy_pb2 as marketdata_dot_v1_dot_policy__pb2
 from marketdata.v1 import quarantine_pb2 as marketdata_dot_v1_dot_quarantine__pb2
@@ -32,7 +33,7 @@ from marketdata.v1 import quote_pb2 as marketdata_dot_v1_dot_quote__pb2
 from marketdata.v1 import trade_pb2 as marketdata_dot_v1_dot_trade__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/marketdata/ingestion/v1/ingestion_service.proto\x12\x17marketdata.ingestion.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x1amarketdata/v1/policy.proto\x1a\x1emarketdata/v1/quarantine.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\xb4\x03\n\x0ePublishRequest\x12\x42\n\x04open\x18\x01 \x01(\x0b\x32,.marketdata.ingestion.v1.PublishRequest.OpenH\x00R\x04open\x12>\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchH\x00R\x05\x62\x61tch\x12<\n\x07\x62\x61tches\x18\x03 \x01(\x0b\x32 .marketdata.ingestion.v1.BatchesH\x00R\x07\x62\x61tches\x1a\xd4\x01\n\x04Open\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x44\n\x08producer\x18\x02 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x08producer\x12H\n\tack_level\x18\x03 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x61\x63kLevelB\t\n\x07message\"K\n\x07\x42\x61tches\x12@\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchR\x07\x62\x61tches\"S\n\rNumberedBatch\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x14.marketdata.v1.BatchR\x05\x62\x61tch\"\x8b\x04\n\x0fPublishResponse\x12I\n\x06opened\x18\x01 \x01(\x0b\x32/.marketdata.ingestion.v1.PublishResponse.OpenedH\x00R\x06opened\x12\x43\n\x04\x61\x63ks\x18\x02 \x01(\x0b\x32-.marketdata.ingestion.v1.PublishResponse.AcksH\x00R\x04\x61\x63ks\x1a)\n\x06Opened\x12\x1f\n\x0blast_number\x18\x01 \x01(\x04R\nlastNumber\x1aH\n\x04\x41\x63ks\x12@\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32,.marketdata.ingestion.v1.PublishResponse.AckR\x04\x61\x63ks\x1a\xe7\x01\n\x03\x41\x63k\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12\x37\n\x05level\x18\x02 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelR\x05level\x12\x1c\n\tduplicate\x18\x03 \x01(\x08R\tduplicate\x12!\n\x0c\x66lagged_rows\x18\x04 \x01(\rR\x0b\x66laggedRows\x12#\n\rtape_sequence\x18\x05 \x01(\x04R\x0ctapeSequence\x12)\n\x10quarantined_rows\x18\x06 \x01(\rR\x0fquarantinedRowsB\t\n\x07message\"\x8f\x01\n\x14PublishQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06quotes\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.QuoteB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06quotes\"\x8a\x01\n\x15PublishQuotesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\x12)\n\x10quarantined_rows\x18\x03 \x01(\rR\x0fquarantinedRows\"\x8f\x01\n\x14PublishTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06trades\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.TradeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06trades\"\x8a\x01\n\x15PublishTradesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\x12)\n\x10quarantined_rows\x18\x03 \x01(\rR\x0fquarantinedRows\"\x9f\x01\n\x15PutInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12H\n\x0binstruments\x18\x02 \x03(\x0b\x32\x19.marketdata.v1.InstrumentB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x0binstruments\"U\n\x16PutInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\"\xa7\x01\n\x16ListInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"~\n\x17ListInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x87\x01\n\x10PutPolicyRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x35\n\x06policy\x18\x02 \x01(\x0b\x32\x15.marketdata.v1.PolicyB\x06\xbaH\x03\xc8\x01\x01R\x06policy\"B\n\x11PutPolicyResponse\x12-\n\x06policy\x18\x01 \x01(\x0b\x32\x15.marketdata.v1.PolicyR\x06policy\"P\n\x10GetPolicyRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\"B\n\x11GetPolicyResponse\x12-\n\x06policy\x18\x01 \x01(\x0b\x32\x15.marketdata.v1.PolicyR\x06policy\"\xa6\x01\n\x16ListQuarantinedRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12&\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"w\n\x17ListQuarantinedResponse\x12\x34\n\x05items\x18\x01 \x03(\x0b\x32\x1e.marketdata.v1.QuarantinedRowsR\x05items\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n\x19ReleaseQuarantinedRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x41\n\x03ids\x18\x02 \x03(\tB/\xbaH,\x92\x01)\x08\x01\x10\x64\x18\x01\"!r\x1f\x32\x1d^[1-9][0-9]{0,13}-[0-9]{1,5}$R\x03ids\"\xe2\x01\n\x1aReleaseQuarantinedResponse\x12X\n\x08released\x18\x01 \x03(\x0b\x32<.marketdata.ingestion.v1.ReleaseQuarantinedResponse.ReleasedR\x08released\x1aj\n\x08Released\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12#\n\rtape_sequence\x18\x02 \x01(\x04R\x0ctapeSequence\x12)\n\x10\x61lready_released\x18\x03 \x01(\x08R\x0f\x61lreadyReleased*k\n\x08\x41\x63kLevel\x12\x19\n\x15\x41\x43K_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43K_LEVEL_ACCEPTED\x10\x01\x12\x15\n\x11\x41\x43K_LEVEL_DURABLE\x10\x02\x12\x15\n\x11\x41\x43K_LEVEL_VISIBLE\x10\x03\x32\xbf\x0c\n\x10IngestionService\x12v\n\x07Publish\x12\'.marketdata.ingestion.v1.PublishRequest\x1a(.marketdata.ingestion.v1.PublishResponse\"\x14\xaa\xbb\x18\x10\n\x0equotes:publish(\x01\x30\x01\x12\xbc\x01\n\rPublishQuotes\x12-.marketdata.ingestion.v1.PublishQuotesRequest\x1a..marketdata.ingestion.v1.PublishQuotesResponse\"L\xaa\xbb\x18\x18\n\x0equotes:publish2\x06quotes\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/quotes:publish:\x01*\x12\xbc\x01\n\rPublishTrades\x12-.marketdata.ingestion.v1.PublishTradesRequest\x1a..marketdata.ingestion.v1.PublishTradesResponse\"L\xaa\xbb\x18\x18\n\x0equotes:publish2\x06trades\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/trades:publish:\x01*\x12\xb7\x01\n\x0ePutInstruments\x12..marketdata.ingestion.v1.PutInstrumentsRequest\x1a/.marketdata.ingestion.v1.PutInstrumentsResponse\"D\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02\'\"\"/v1/datasets/{dataset}/instruments:\x01*\x12\xb1\x01\n\x0fListInstruments\x12/.marketdata.ingestion.v1.ListInstrumentsRequest\x1a\x30.marketdata.ingestion.v1.ListInstrumentsResponse\";\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02$\x12\"/v1/datasets/{dataset}/instruments\x12\xa3\x01\n\tPutPolicy\x12).marketdata.ingestion.v1.PutPolicyRequest\x1a*.marketdata.ingestion.v1.PutPolicyResponse\"?\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02\"\"\x1d/v1/datasets/{dataset}/policy:\x01*\x12\x9a\x01\n\tGetPolicy\x12).marketdata.ingestion.v1.GetPolicyRequest\x1a*.marketdata.ingestion.v1.GetPolicyResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/policy\x12\xb6\x01\n\x0fListQuarantined\x12/.marketdata.ingestion.v1.ListQuarantinedRequest\x1a\x30.marketdata.ingestion.v1.ListQuarantinedResponse\"@\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02#\x12!/v1/datasets/{dataset}/quarantine\x12\xca\x01\n\x12ReleaseQuarantined\x12\x32.marketdata.ingestion.v1.ReleaseQuarantinedRequest\x1a\x33.marketdata.ingestion.v1.ReleaseQuarantinedResponse\"K\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02.\")/v1/datasets/{dataset}/quarantine:release:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/marketdata/ingestion/v1/ingestion_service.proto\x12\x17marketdata.ingestion.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1amarketdata/v1/access.proto\x1a\x19marketdata/v1/batch.proto\x1a\x17marketdata/v1/gap.proto\x1a\x1emarketdata/v1/instrument.proto\x1a\x1amarketdata/v1/policy.proto\x1a\x1emarketdata/v1/quarantine.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\xb4\x03\n\x0ePublishRequest\x12\x42\n\x04open\x18\x01 \x01(\x0b\x32,.marketdata.ingestion.v1.PublishRequest.OpenH\x00R\x04open\x12>\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchH\x00R\x05\x62\x61tch\x12<\n\x07\x62\x61tches\x18\x03 \x01(\x0b\x32 .marketdata.ingestion.v1.BatchesH\x00R\x07\x62\x61tches\x1a\xd4\x01\n\x04Open\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x44\n\x08producer\x18\x02 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$R\x08producer\x12H\n\tack_level\x18\x03 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08\x61\x63kLevelB\t\n\x07message\"K\n\x07\x42\x61tches\x12@\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32&.marketdata.ingestion.v1.NumberedBatchR\x07\x62\x61tches\"\x97\x01\n\rNumberedBatch\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x14.marketdata.v1.BatchR\x05\x62\x61tch\x12&\n\x04gaps\x18\x03 \x03(\x0b\x32\x12.marketdata.v1.GapR\x04gaps\x12\x1a\n\x08position\x18\x04 \x01(\tR\x08position\"\xa7\x04\n\x0fPublishResponse\x12I\n\x06opened\x18\x01 \x01(\x0b\x32/.marketdata.ingestion.v1.PublishResponse.OpenedH\x00R\x06opened\x12\x43\n\x04\x61\x63ks\x18\x02 \x01(\x0b\x32-.marketdata.ingestion.v1.PublishResponse.AcksH\x00R\x04\x61\x63ks\x1a\x45\n\x06Opened\x12\x1f\n\x0blast_number\x18\x01 \x01(\x04R\nlastNumber\x12\x1a\n\x08position\x18\x02 \x01(\tR\x08position\x1aH\n\x04\x41\x63ks\x12@\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32,.marketdata.ingestion.v1.PublishResponse.AckR\x04\x61\x63ks\x1a\xe7\x01\n\x03\x41\x63k\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12\x37\n\x05level\x18\x02 \x01(\x0e\x32!.marketdata.ingestion.v1.AckLevelR\x05level\x12\x1c\n\tduplicate\x18\x03 \x01(\x08R\tduplicate\x12!\n\x0c\x66lagged_rows\x18\x04 \x01(\rR\x0b\x66laggedRows\x12#\n\rtape_sequence\x18\x05 \x01(\x04R\x0ctapeSequence\x12)\n\x10quarantined_rows\x18\x06 \x01(\rR\x0fquarantinedRowsB\t\n\x07message\"\x8f\x01\n\x14PublishQuotesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06quotes\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.QuoteB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06quotes\"\x8a\x01\n\x15PublishQuotesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\x12)\n\x10quarantined_rows\x18\x03 \x01(\rR\x0fquarantinedRows\"\x8f\x01\n\x14PublishTradesRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x39\n\x06trades\x18\x02 \x03(\x0b\x32\x14.marketdata.v1.TradeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06trades\"\x8a\x01\n\x15PublishTradesResponse\x12#\n\rtape_sequence\x18\x01 \x01(\x04R\x0ctapeSequence\x12!\n\x0c\x66lagged_rows\x18\x02 \x01(\rR\x0b\x66laggedRows\x12)\n\x10quarantined_rows\x18\x03 \x01(\rR\x0fquarantinedRows\"\x9f\x01\n\x15PutInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12H\n\x0binstruments\x18\x02 \x03(\x0b\x32\x19.marketdata.v1.InstrumentB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x0binstruments\"U\n\x16PutInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\"\xa7\x01\n\x16ListInstrumentsRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"~\n\x17ListInstrumentsResponse\x12;\n\x0binstruments\x18\x01 \x03(\x0b\x32\x19.marketdata.v1.InstrumentR\x0binstruments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x87\x01\n\x10PutPolicyRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x35\n\x06policy\x18\x02 \x01(\x0b\x32\x15.marketdata.v1.PolicyB\x06\xbaH\x03\xc8\x01\x01R\x06policy\"B\n\x11PutPolicyResponse\x12-\n\x06policy\x18\x01 \x01(\x0b\x32\x15.marketdata.v1.PolicyR\x06policy\"P\n\x10GetPolicyRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\"B\n\x11GetPolicyResponse\x12-\n\x06policy\x18\x01 \x01(\x0b\x32\x15.marketdata.v1.PolicyR\x06policy\"\xa6\x01\n\x16ListQuarantinedRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12&\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"w\n\x17ListQuarantinedResponse\x12\x34\n\x05items\x18\x01 \x03(\x0b\x32\x1e.marketdata.v1.QuarantinedRowsR\x05items\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n\x19ReleaseQuarantinedRequest\x12<\n\x07\x64\x61taset\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Z0-9][A-Z0-9._-]{0,63}$R\x07\x64\x61taset\x12\x41\n\x03ids\x18\x02 \x03(\tB/\xbaH,\x92\x01)\x08\x01\x10\x64\x18\x01\"!r\x1f\x32\x1d^[1-9][0-9]{0,13}-[0-9]{1,5}$R\x03ids\"\xe2\x01\n\x1aReleaseQuarantinedResponse\x12X\n\x08released\x18\x01 \x03(\x0b\x32<.marketdata.ingestion.v1.ReleaseQuarantinedResponse.ReleasedR\x08released\x1aj\n\x08Released\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12#\n\rtape_sequence\x18\x02 \x01(\x04R\x0ctapeSequence\x12)\n\x10\x61lready_released\x18\x03 \x01(\x08R\x0f\x61lreadyReleased*k\n\x08\x41\x63kLevel\x12\x19\n\x15\x41\x43K_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43K_LEVEL_ACCEPTED\x10\x01\x12\x15\n\x11\x41\x43K_LEVEL_DURABLE\x10\x02\x12\x15\n\x11\x41\x43K_LEVEL_VISIBLE\x10\x03\x32\xbf\x0c\n\x10IngestionService\x12v\n\x07Publish\x12\'.marketdata.ingestion.v1.PublishRequest\x1a(.marketdata.ingestion.v1.PublishResponse\"\x14\xaa\xbb\x18\x10\n\x0equotes:publish(\x01\x30\x01\x12\xbc\x01\n\rPublishQuotes\x12-.marketdata.ingestion.v1.PublishQuotesRequest\x1a..marketdata.ingestion.v1.PublishQuotesResponse\"L\xaa\xbb\x18\x18\n\x0equotes:publish2\x06quotes\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/quotes:publish:\x01*\x12\xbc\x01\n\rPublishTrades\x12-.marketdata.ingestion.v1.PublishTradesRequest\x1a..marketdata.ingestion.v1.PublishTradesResponse\"L\xaa\xbb\x18\x18\n\x0equotes:publish2\x06trades\x82\xd3\xe4\x93\x02*\"%/v1/datasets/{dataset}/trades:publish:\x01*\x12\xb7\x01\n\x0ePutInstruments\x12..marketdata.ingestion.v1.PutInstrumentsRequest\x1a/.marketdata.ingestion.v1.PutInstrumentsResponse\"D\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02\'\"\"/v1/datasets/{dataset}/instruments:\x01*\x12\xb1\x01\n\x0fListInstruments\x12/.marketdata.ingestion.v1.ListInstrumentsRequest\x1a\x30.marketdata.ingestion.v1.ListInstrumentsResponse\";\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02$\x12\"/v1/datasets/{dataset}/instruments\x12\xa3\x01\n\tPutPolicy\x12).marketdata.ingestion.v1.PutPolicyRequest\x1a*.marketdata.ingestion.v1.PutPolicyResponse\"?\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02\"\"\x1d/v1/datasets/{dataset}/policy:\x01*\x12\x9a\x01\n\tGetPolicy\x12).marketdata.ingestion.v1.GetPolicyRequest\x1a*.marketdata.ingestion.v1.GetPolicyResponse\"6\xaa\xbb\x18\r\n\x0bquotes:read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/datasets/{dataset}/policy\x12\xb6\x01\n\x0fListQuarantined\x12/.marketdata.ingestion.v1.ListQuarantinedRequest\x1a\x30.marketdata.ingestion.v1.ListQuarantinedResponse\"@\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02#\x12!/v1/datasets/{dataset}/quarantine\x12\xca\x01\n\x12ReleaseQuarantined\x12\x32.marketdata.ingestion.v1.ReleaseQuarantinedRequest\x1a\x33.marketdata.ingestion.v1.ReleaseQuarantinedResponse\"K\xaa\xbb\x18\x13\n\x11instruments:write\x82\xd3\xe4\x93\x02.\")/v1/datasets/{dataset}/quarantine:release:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -97,58 +98,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTIONSERVICE'].methods_by_name['ListQuarantined']._serialized_options = b'\252\273\030\023\n\021instruments:write\202\323\344\223\002#\022!/v1/datasets/{dataset}/quarantine'
   _globals['_INGESTIONSERVICE'].methods_by_name['ReleaseQuarantined']._loaded_options = None
   _globals['_INGESTIONSERVICE'].methods_by_name['ReleaseQuarantined']._serialized_options = b'\252\273\030\023\n\021instruments:write\202\323\344\223\002.\")/v1/datasets/{dataset}/quarantine:release:\001*'
-  _globals['_ACKLEVEL']._serialized_start=3589
-  _globals['_ACKLEVEL']._serialized_end=3696
-  _globals['_PUBLISHREQUEST']._serialized_start=308
-  _globals['_PUBLISHREQUEST']._serialized_end=744
-  _globals['_PUBLISHREQUEST_OPEN']._serialized_start=521
-  _globals['_PUBLISHREQUEST_OPEN']._serialized_end=733
-  _globals['_BATCHES']._serialized_start=746
-  _globals['_BATCHES']._serialized_end=821
-  _globals['_NUMBEREDBATCH']._serialized_start=823
-  _globals['_NUMBEREDBATCH']._serialized_end=906
-  _globals['_PUBLISHRESPONSE']._serialized_start=909
-  _globals['_PUBLISHRESPONSE']._serialized_end=1432
-  _globals['_PUBLISHRESPONSE_OPENED']._serialized_start=1072
-  _globals['_PUBLISHRESPONSE_OPENED']._serialized_end=1113
-  _globals['_PUBLISHRESPONSE_ACKS']._serialized_start=1115
-  _globals['_PUBLISHRESPONSE_ACKS']._serialized_end=1187
-  _globals['_PUBLISHRESPONSE_ACK']._serialized_start=1190
-  _globals['_PUBLISHRESPONSE_ACK']._serialized_end=1421
-  _globals['_PUBLISHQUOTESREQUEST']._serialized_start=1435
-  _globals['_PUBLISHQUOTESREQUEST']._serialized_end=1578
-  _globals['_PUBLISHQUOTESRESPONSE']._serialized_start=1581
-  _globals['_PUBLISHQUOTESRESPONSE']._serialized_end=1719
-  _globals['_PUBLISHTRADESREQUEST']._serialized_start=1722
-  _globals['_PUBLISHTRADESREQUEST']._serialized_end=1865
-  _globals['_PUBLISHTRADESRESPONSE']._serialized_start=1868
-  _globals['_PUBLISHTRADESRESPONSE']._serialized_end=2006
-  _globals['_PUTINSTRUMENTSREQUEST']._serialized_start=2009
-  _globals['_PUTINSTRUMENTSREQUEST']._serialized_end=2168
-  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_start=2170
-  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_end=2255
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=2258
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=2425
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=2427
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=2553
-  _globals['_PUTPOLICYREQUEST']._serialized_start=2556
-  _globals['_PUTPOLICYREQUEST']._serialized_end=2691
-  _globals['_PUTPOLICYRESPONSE']._serialized_start=2693
-  _globals['_PUTPOLICYRESPONSE']._serialized_end=2759
-  _globals['_GETPOLICYREQUEST']._serialized_start=2761
-  _globals['_GETPOLICYREQUEST']._serialized_end=2841
-  _globals['_GETPOLICYRESPONSE']._serialized_start=2843
-  _globals['_GETPOLICYRESPONSE']._serialized_end=2909
-  _globals['_LISTQUARANTINEDREQUEST']._serialized_start=2912
-  _globals['_LISTQUARANTINEDREQUEST']._serialized_end=3078
-  _globals['_LISTQUARANTINEDRESPONSE']._serialized_start=3080
-  _globals['_LISTQUARANTINEDRESPONSE']._serialized_end=3199
-  _globals['_RELEASEQUARANTINEDREQUEST']._serialized_start=3202
-  _globals['_RELEASEQUARANTINEDREQUEST']._serialized_end=3358
-  _globals['_RELEASEQUARANTINEDRESPONSE']._serialized_start=3361
-  _globals['_RELEASEQUARANTINEDRESPONSE']._serialized_end=3587
-  _globals['_RELEASEQUARANTINEDRESPONSE_RELEASED']._serialized_start=3481
-  _globals['_RELEASEQUARANTINEDRESPONSE_RELEASED']._serialized_end=3587
-  _globals['_INGESTIONSERVICE']._serialized_start=3699
-  _globals['_INGESTIONSERVICE']._serialized_end=5298
+  _globals['_ACKLEVEL']._serialized_start=3711
+  _globals['_ACKLEVEL']._serialized_end=3818
+  _globals['_PUBLISHREQUEST']._serialized_start=333
+  _globals['_PUBLISHREQUEST']._serialized_end=769
+  _globals['_PUBLISHREQUEST_OPEN']._serialized_start=546
+  _globals['_PUBLISHREQUEST_OPEN']._serialized_end=758
+  _globals['_BATCHES']._serialized_start=771
+  _globals['_BATCHES']._serialized_end=846
+  _globals['_NUMBEREDBATCH']._serialized_start=849
+  _globals['_NUMBEREDBATCH']._serialized_end=1000
+  _globals['_PUBLISHRESPONSE']._serialized_start=1003
+  _globals['_PUBLISHRESPONSE']._serialized_end=1554
+  _globals['_PUBLISHRESPONSE_OPENED']._serialized_start=1166
+  _globals['_PUBLISHRESPONSE_OPENED']._serialized_end=1235
+  _globals['_PUBLISHRESPONSE_ACKS']._serialized_start=1237
+  _globals['_PUBLISHRESPONSE_ACKS']._serialized_end=1309
+  _globals['_PUBLISHRESPONSE_ACK']._serialized_start=1312
+  _globals['_PUBLISHRESPONSE_ACK']._serialized_end=1543
+  _globals['_PUBLISHQUOTESREQUEST']._serialized_start=1557
+  _globals['_PUBLISHQUOTESREQUEST']._serialized_end=1700
+  _globals['_PUBLISHQUOTESRESPONSE']._serialized_start=1703
+  _globals['_PUBLISHQUOTESRESPONSE']._serialized_end=1841
+  _globals['_PUBLISHTRADESREQUEST']._serialized_start=1844
+  _globals['_PUBLISHTRADESREQUEST']._serialized_end=1987
+  _globals['_PUBLISHTRADESRESPONSE']._serialized_start=1990
+  _globals['_PUBLISHTRADESRESPONSE']._serialized_end=2128
+  _globals['_PUTINSTRUMENTSREQUEST']._serialized_start=2131
+  _globals['_PUTINSTRUMENTSREQUEST']._serialized_end=2290
+  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_start=2292
+  _globals['_PUTINSTRUMENTSRESPONSE']._serialized_end=2377
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=2380
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=2547
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=2549
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=2675
+  _globals['_PUTPOLICYREQUEST']._serialized_start=2678
+  _globals['_PUTPOLICYREQUEST']._serialized_end=2813
+  _globals['_PUTPOLICYRESPONSE']._serialized_start=2815
+  _globals['_PUTPOLICYRESPONSE']._serialized_end=2881
+  _globals['_GETPOLICYREQUEST']._serialized_start=2883
+  _globals['_GETPOLICYREQUEST']._serialized_end=2963
+  _globals['_GETPOLICYRESPONSE']._serialized_start=2965
+  _globals['_GETPOLICYRESPONSE']._serialized_end=3031
+  _globals['_LISTQUARANTINEDREQUEST']._serialized_start=3034
+  _globals['_LISTQUARANTINEDREQUEST']._serialized_end=3200
+  _globals['_LISTQUARANTINEDRESPONSE']._serialized_start=3202
+  _globals['_LISTQUARANTINEDRESPONSE']._serialized_end=3321
+  _globals['_RELEASEQUARANTINEDREQUEST']._serialized_start=3324
+  _globals['_RELEASEQUARANTINEDREQUEST']._serialized_end=3480
+  _globals['_RELEASEQUARANTINEDRESPONSE']._serialized_start=3483
+  _globals['_RELEASEQUARANTINEDRESPONSE']._serialized_end=3709
+  _globals['_RELEASEQUARANTINEDRESPONSE_RELEASED']._serialized_start=3603
+  _globals['_RELEASEQUARANTINEDRESPONSE_RELEASED']._serialized_end=3709
+  _globals['_INGESTIONSERVICE']._serialized_start=3821
+  _globals['_INGESTIONSERVICE']._serialized_end=5420
 # @@protoc_insertion_point(module_scope)

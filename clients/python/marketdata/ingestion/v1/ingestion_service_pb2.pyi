@@ -1,6 +1,7 @@
 from google.api import annotations_pb2 as _annotations_pb2
 from marketdata.v1 import access_pb2 as _access_pb2
 from marketdata.v1 import batch_pb2 as _batch_pb2
+from marketdata.v1 import gap_pb2 as _gap_pb2
 from marketdata.v1 import instrument_pb2 as _instrument_pb2
 from marketdata.v1 import policy_pb2 as _policy_pb2
 from marketdata.v1 import quarantine_pb2 as _quarantine_pb2
@@ -52,20 +53,26 @@ class Batches(_message.Message):
     def __init__(self, batches: _Optional[_Iterable[_Union[NumberedBatch, _Mapping]]] = ...) -> None: ...
 
 class NumberedBatch(_message.Message):
-    __slots__ = ("number", "batch")
+    __slots__ = ("number", "batch", "gaps", "position")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     number: int
     batch: _batch_pb2.Batch
-    def __init__(self, number: _Optional[int] = ..., batch: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ...) -> None: ...
+    gaps: _containers.RepeatedCompositeFieldContainer[_gap_pb2.Gap]
+    position: str
+    def __init__(self, number: _Optional[int] = ..., batch: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ..., gaps: _Optional[_Iterable[_Union[_gap_pb2.Gap, _Mapping]]] = ..., position: _Optional[str] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
     __slots__ = ("opened", "acks")
     class Opened(_message.Message):
-        __slots__ = ("last_number",)
+        __slots__ = ("last_number", "position")
         LAST_NUMBER_FIELD_NUMBER: _ClassVar[int]
+        POSITION_FIELD_NUMBER: _ClassVar[int]
         last_number: int
-        def __init__(self, last_number: _Optional[int] = ...) -> None: ...
+        position: str
+        def __init__(self, last_number: _Optional[int] = ..., position: _Optional[str] = ...) -> None: ...
     class Acks(_message.Message):
         __slots__ = ("acks",)
         ACKS_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,106 @@
+"""The file of a spool: what is in it after whatever happened to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketdata import spool as spool_module
+from marketdata.spool import Numbered, Spool, SpoolError, SpoolFile
+
+
+def item(number: int, size: int = 10) -> Numbered:
+    return Numbered(number, number % 7, bytes([number % 251]) * size, 3)
+
+
+def reopened(path: Path) -> list[Numbered]:
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.close()
+    return file.found
+
+
+def test_what_is_not_acknowledged_stays(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "spool"
+    file = SpoolFile.open(Spool(path, sync=True), "TEST", "p")
+    assert file.found == []
+    for number in range(5, 9):
+        file.append(item(number))
+    file.acknowledge(6)
+    file.close()
+    assert reopened(path) == [item(number) for number in range(5, 9)]  # known to the server by their numbers
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.acknowledge(8)
+    file.append(item(9))
+    file.close()
+    assert reopened(path) == [item(9)]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_spool_is_for_one_process_and_one_producer(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    with pytest.raises(SpoolError, match="open in another process"):
+        SpoolFile.open(Spool(path), "TEST", "p")
+    file.close()
+    for dataset, producer in (("TEST", "q"), ("OTHER", "p")):
+        with pytest.raises(SpoolError, match=f"another producer than {producer} of {dataset}"):
+            SpoolFile.open(Spool(path), dataset, producer)
+    path.write_text("something else")
+    with pytest.raises(SpoolError, match="is no spool"):
+        SpoolFile.open(Spool(path), "TEST", "p")
+    assert path.read_text() == "something else"
+
+
+def test_it_is_full_until_something_is_acknowledged(tmp_path: Path) -> None:
+    file = SpoolFile.open(Spool(tmp_path / "spool", max_bytes=200), "TEST", "p")
+    number = 0
+    while not file.full:
+        number += 1
+        file.append(item(number, 20))
+    assert number == 5
+    file.acknowledge(1)
+    assert not file.full
+    file.close()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 6)), max_size=12), st.integers(0, 60), st.booleans())
+def test_whatever_comes_and_goes_a_torn_end_is_cut_off(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int]], torn: int, often: bool
+) -> None:
+    path = tmp_path_factory.mktemp("spool") / "spool"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool_module, "_WORTH_BYTES", 1 if often else 1 << 20)
+        file = SpoolFile.open(Spool(path), "TEST", "p")
+        number = acknowledged = 0
+        for more, fewer in steps:
+            for _ in range(more):
+                number += 1
+                file.append(item(number))
+            acknowledged = min(number, acknowledged + fewer)
+            file.acknowledge(acknowledged)
+        file.close()
+    found = reopened(path)
+    assert found == [item(each) for each in range(number - len(found) + 1, number + 1)]
+    assert len(found) >= number - acknowledged
+    data = path.read_bytes()
+    path.write_bytes(data[: max(len(data) - torn, 20)])
+    kept = reopened(path)
+    assert kept == found[: len(kept)]
+    assert len(kept) >= len(found) - (torn + 33) // 34
+    assert reopened(path) == kept
+
+
+def test_a_damaged_record_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    for number in (1, 2, 3):
+        file.append(item(number))
+    file.close()
+    data = bytearray(path.read_bytes())
+    data[-34 - 14] ^= 1  # in the second
+    path.write_bytes(data)
+    assert reopened(path) == [item(1)]
