@@ -74,6 +74,7 @@ async def test_rows_keep_the_order_of_the_tape_and_their_places(client: Client, 
 async def test_entries_tell_what_the_tape_told(client: Client, tmp_path: Path) -> None:
     feed = await make_feed(client)
     gap = Gap(producer="feed", first_sequence=4, last_sequence=5)
+    gap.instrument_id, gap.kind = 2, Kind.TRADE
     await feed.write(trades(1, 2), gaps=[gap])
     await feed.write(quotes(3, 2))
     async with archiving(feed, tmp_path) as archiver:
@@ -89,6 +90,7 @@ async def test_entries_tell_what_the_tape_told(client: Client, tmp_path: Path) -
 async def test_gaps_and_instruments_are_tables_of_their_own(client: Client, tmp_path: Path) -> None:
     feed = await make_feed(client)
     gap = Gap(producer="feed", cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN, first_sequence=4, last_sequence=5)
+    gap.instrument_id, gap.kind = 2, Kind.TRADE
     await feed.write(trades(1, 2), gaps=[gap])
     directory = Directory()
 
@@ -102,6 +104,7 @@ async def test_gaps_and_instruments_are_tables_of_their_own(client: Client, tmp_
         await caught_up(archiver, feed)
         (row,) = read("gaps")
         assert (row["tape_sequence"], row["cause"], row["state"], row["first_sequence"]) == (1, "SEQUENCE", "OPEN", 4)
+        assert (row["instrument_id"], row["kind"]) == (2, "TRADE")
         for names, expected in ((["A", "B"], [(1, "A"), (2, "B")]), (["C"], [(1, "A"), (2, "B"), (3, "C")])):
             await feed.instruments.append(directory.plan([Instrument(symbol=one) for one in names])[1], directory)
             await feed.instruments.catch_up(directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ from mda.tape.archived import Standing
 from mda.tape.damage import Inspector
 from mda.tape.payload import decode_payload, encode_gaps, split_payload
 from mda.tape.tape import StoredEntry
+
+_KINDS: Final = {int(kind): kind.name for kind in Kind}
 
 
 class Pending:
@@ -113,7 +115,8 @@ def _gap(epoch: int, sequence: int, gap: Gap) -> tuple[Any, ...]:
     state = Gap.State.Name(gap.state).removeprefix("STATE_")
     closed = gap.close_time.ToNanoseconds() if gap.HasField("close_time") else None
     numbers = (gap.first_sequence, gap.last_sequence)
-    return (epoch, sequence, gap.producer, cause, state, *numbers, gap.open_time.ToNanoseconds(), closed)
+    whose = (gap.instrument_id or None, _KINDS.get(gap.kind))
+    return (epoch, sequence, gap.producer, cause, state, *numbers, gap.open_time.ToNanoseconds(), closed, *whose)
 
 
 def instruments_table(directory: Directory) -> pa.Table:

@@ -38,7 +38,7 @@ _FEW_VALUES: Final = frozenset(
     PRICES
     | (SIZES - {"volume"})
     | {"verdicts", "side", "action", "interval_ns"}
-    | {_EPOCH, "producer", "gaps", "cause", "state"}
+    | {_EPOCH, "producer", "gaps", "cause", "state", "kind"}
     | {"symbol", "negative_prices", "description"}
 )
 """Columns in which few values come again and again, or that hold no numbers."""
@@ -100,6 +100,8 @@ SCHEMAS: Final = {
             pa.field("last_sequence", pa.int64()),
             pa.field("open_time_ns", pa.int64()),
             pa.field("close_time_ns", pa.int64()),
+            pa.field("instrument_id", pa.int32()),
+            pa.field("kind", pa.string()),
         ]
     ),
     INSTRUMENTS: pa.schema(
