@@ -73,6 +73,13 @@ async def test_gaps_and_position_stand_with_the_rows(dataset: Dataset) -> None:
     assert (await publish(dataset))[0] == "b"  # rows without a position leave it as it is
 
 
+async def test_only_a_hole_that_closes_may_be_anothers(dataset: Dataset) -> None:
+    filled = gap(Gap.STATE_CLOSED, cause=Gap.CAUSE_SEQUENCE, first_sequence=5, last_sequence=6, producer="other")
+    opened = gap(cause=Gap.CAUSE_SEQUENCE, first_sequence=5, last_sequence=6, producer="other")
+    await publish(dataset, Numbered(1, NO_ROWS, gaps=(filled, opened, gap(Gap.STATE_CLOSED, producer="other"))))
+    assert [found.producer for found in await told_gaps(dataset)] == ["other", "p", "p"]
+
+
 async def test_what_is_sent_again_is_not_told_again(dataset: Dataset) -> None:
     item = Numbered(1, NO_ROWS, gaps=(gap(),), position="x")
     await publish(dataset, item)

@@ -65,6 +65,9 @@ def ingest(
     save_mapping: Annotated[
         Path | None, typer.Option("--save-mapping", help="Write the mapping to this file, and ingest nothing.")
     ] = None,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="Only rows that fill open gaps, and close those; see `mda gaps --open`.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take what was guessed without a question.")] = False,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
@@ -78,6 +81,8 @@ def ingest(
     Example: mda ingest es.definition.dbn.zst es.mbp-1.dbn.zst es.trades.dbn.zst
 
     Example: mda ingest quotes.csv.gz --dataset TEST
+
+    Example: mda ingest day.trades.dbn.zst --backfill
 
     Example: mda ingest trades.parquet --dataset TEST --save-mapping map.yaml
 
@@ -103,7 +108,8 @@ def ingest(
             opened.append(MappedFile(file, found, dataset))
         ingestion = Ingestion(console)
         try:
-            asyncio.run(ingestion.run(opened, *connection(data, url, key_file)))
+            work = ingestion.fill_gaps if backfill else ingestion.run
+            asyncio.run(work(opened, *connection(data, url, key_file)))
         except KeyboardInterrupt:
             typer.echo(f"stopped: {ingestion.so_far}. The same command goes on from there.", err=True)
             raise typer.Exit(130) from None

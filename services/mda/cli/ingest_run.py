@@ -13,6 +13,7 @@ from marketdata.client import Client
 from marketdata.columns import FIELDS, Batch, Kind
 from marketdata.errors import ApiError
 from marketdata.v1.instrument_pb2 import Instrument
+from mda.cli.backfill import Filling, fill, gather, open_gaps
 from mda.cli.progress import RowProgress
 from mda.feeds.columnar import ColumnFile
 from mda.feeds.dbn import DbnFile
@@ -86,6 +87,38 @@ class Ingestion:
                     result = await self._one(client, source)
                 self._out.print(_sentence(path.name, source.dataset, result))
 
+    async def fill_gaps(self, sources: list[Source], url: str, api_key: str) -> None:
+        """Fill the gaps of datasets with rows of the files, and tell what became of each gap."""
+        async with Client.connect(url, api_key) as client:
+            for dataset in dict.fromkeys(source.dataset for source in sources):
+                fillings = await open_gaps(client, dataset)
+                for source in sources:
+                    if source.dataset == dataset and (rows := _rows(client, source, self._progress)) is not None:
+                        await self._gather(fillings, source, rows)
+                added, closed = await fill(client, dataset, fillings)
+                self._out.print(
+                    f"{dataset}: {closed:,} of {len(fillings):,} open gaps in sequence numbers are filled and closed, "
+                    f"{added:,} rows added"
+                )
+                for filling in fillings:
+                    self._tell_partial(filling)
+
+    async def _gather(self, fillings: list[Filling], source: Source, rows: AsyncGenerator[Batch]) -> None:
+        path = source.path if isinstance(source, DbnFile) else source.file.path
+        self._name = path.name
+        with self._progress:
+            self._progress.begin(path.name, path.stat().st_size)
+            async with aclosing(rows):
+                await gather(fillings, rows)
+
+    def _tell_partial(self, filling: Filling) -> None:
+        gap, found = filling.gap, filling.found
+        if 0 < found < filling.missing:
+            self._out.print(
+                f"  {gap.producer} {gap.first_sequence} to {gap.last_sequence}: the files have {found:,} of "
+                f"{filling.missing:,} rows. It is left as it is: give all files at once."
+            )
+
     async def _one(self, client: Client, source: Source) -> Ingested:
         if isinstance(source, MappedFile):
             rows = _mapped_rows(client, source, self._progress)
@@ -114,6 +147,13 @@ class Ingestion:
                     first = await anext(batches, None)
                 await publisher.flush()
                 return Ingested(FIELDS[kind], records, added, publisher.flagged_rows, self._progress.seconds)
+
+
+def _rows(client: Client, source: Source, progress: RowProgress) -> AsyncGenerator[Batch] | None:
+    """Return the rows of a file; None where it has definitions."""
+    if isinstance(source, MappedFile):
+        return _mapped_rows(client, source, progress)
+    return _dbn_rows(client, source, progress) if source.kind is not None else None
 
 
 async def _dbn_rows(client: Client, file: DbnFile, progress: RowProgress) -> AsyncGenerator[Batch]:

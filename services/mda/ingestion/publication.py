@@ -259,7 +259,8 @@ class Publication:
         """Return the gaps that a producer tells of with batches, and where it stands after them."""
         gaps = [gap for item in items for gap in item.gaps]
         for gap in gaps:
-            gap.producer = self._producer
+            if not (gap.producer and gap.cause == Gap.CAUSE_SEQUENCE and gap.state == Gap.STATE_CLOSED):
+                gap.producer = self._producer  # others' may be filled in, and nothing else
         return gaps, next((item.position for item in reversed(items) if item.position), "")
 
     async def _put_fresh(self, items: list[Numbered], parts: list[Judged]) -> int:

@@ -26,6 +26,7 @@ _ROWS: Final = field_tag(NumberedBatch, "batch")
 _TYPE: Final = "marketdata.ingestion.v1.PublishRequest"
 _TOLD_CAUSES: Final = frozenset({Gap.CAUSE_SEQUENCE, Gap.CAUSE_DISCONNECTED})
 _MOST_GAPS: Final = 1_000
+_PRODUCER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _POSITION: Final = re.compile(r"[ -~]{0,32768}")
 """What goes into a header of an entry as it stands; 64 KiB are the most that NATS takes there."""
 
@@ -154,6 +155,8 @@ def _gap(place: int, message: Any) -> Gap:
         raise invalid_field(
             f"{field}.state", "enum.in", f"{field}.state: send STATE_OPEN, or STATE_CLOSED with a close_time."
         )
+    if gap.producer and not _PRODUCER.fullmatch(gap.producer):
+        raise invalid_field(f"{field}.producer", "string.pattern", f"{field}.producer: is not the name of a producer.")
     if not gap.HasField("open_time"):
         raise invalid_field(f"{field}.open_time", "required", f"{field}.open_time: say when it was noticed.")
     return gap
