@@ -21,6 +21,8 @@ from marketdata.v1.gap_pb2 import Gap
 from tests.feeds.venues import CUT, Answer, Venue, as_json, rest, running
 from tests.stack.conftest import MDA, Stack
 
+pytestmark = pytest.mark.timeout(300)  # it starts several processes, one after the other
+
 
 class Feed:
     """A running `mda feed`, whose status comes as JSON."""
@@ -30,13 +32,13 @@ class Feed:
         self.facts: dict[str, Any] = {"rows": 0}
 
     async def until(self, fact: str, least: int) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while self.facts.get(fact, 0) < least:
                 await self._next()
 
     async def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await self._next():
                 pass
             return await self.process.wait()
