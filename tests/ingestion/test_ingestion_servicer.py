@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.client import Client
 
 from marketdata.codec import to_bytes
-from marketdata.columns import Batch
+from marketdata.columns import Batch, Kind, make_batch
 from marketdata.ingestion.v1 import ingestion_service_pb2 as api
 from marketdata.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
 from marketdata.v1 import batch_pb2
@@ -142,6 +142,16 @@ async def test_rows_set_aside_are_listed_for_people_and_released(stub: Any, name
     assert await rows_on_tape(client, name) == [1, 2]
     (first, _) = (await stub.ListQuarantined(api.ListQuarantinedRequest(dataset=name))).items
     assert first.tape_sequence == released.tape_sequence
+
+
+async def test_bars_set_aside_are_listed_for_people(stub: Any, name: str) -> None:
+    bar = {"instrument_id": [9], "ts_event": [NOW_NS], "interval_ns": [60], "open": [2], "high": [4], "low": [1]}
+    await publish(stub, name, [make_batch(Kind.BAR, {**bar, "close": [3]})])
+    (item,) = (await stub.ListQuarantined(api.ListQuarantinedRequest(dataset=name))).items
+    (listed,) = item.bars
+    assert (listed.high, list(listed.verdicts)) == ("0.000000004", [Verdict.VERDICT_UNKNOWN_INSTRUMENT])
+    assert not item.quotes
+    assert not item.trades
 
 
 async def test_calls_that_publish_rows_tell_how_many_are_set_aside(stub: Any, name: str) -> None:

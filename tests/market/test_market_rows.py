@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from marketdata.columns import ABSENT, COLUMNS, Batch, Kind, make_batch
+from marketdata.v1.bar_pb2 import Bar
 from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
 from marketdata.v1.verdict_pb2 import Verdict
@@ -19,6 +20,7 @@ from mda.market.errors import MarketDataError
 from mda.market.instruments import Directory
 from mda.market.latest import latest_rows
 from mda.market.rows import (
+    bars_of_batch,
     batch_of_quotes,
     batch_of_trades,
     quotes_of_batch,
@@ -74,6 +76,26 @@ def test_a_quote_is_written_for_people(directory: Directory) -> None:
     expected = Quote(symbol="ALFA", event_time=Timestamp(seconds=1, nanos=500_000_000), bid_price="5495.25")
     expected.verdicts.extend([Verdict.VERDICT_CROSSED, Verdict.VERDICT_OUT_OF_ORDER])
     assert quote == expected
+
+
+def test_a_bar_of_a_venue_is_written_for_people(directory: Directory) -> None:
+    columns = {
+        "instrument_id": [1, 0],
+        "ts_event": [60_000_000_000] * 2,
+        "interval_ns": [60_000_000_000] * 2,
+        "open": [1_500_000_000] * 2,
+        "high": [2_000_000_000] * 2,
+        "low": [1_000_000_000] * 2,
+        "close": [1_250_000_000] * 2,
+        "volume": [7_000_000_000, ABSENT],
+        "verdicts": [0b1000, 0],
+    }
+    bar, unknown = bars_of_batch(make_batch(Kind.BAR, columns), directory)
+    times = {"start_time": Timestamp(seconds=60), "end_time": Timestamp(seconds=120)}
+    prices = {"open": "1.5", "high": "2", "low": "1", "close": "1.25"}
+    common = {**times, **prices, "state": Bar.STATE_FINAL, "count": 1}
+    assert bar == Bar(symbol="ALFA", volume="7", verdicts=[Verdict.VERDICT_OUT_OF_ORDER], **common)
+    assert unknown == Bar(**common)
 
 
 def test_a_trade_of_an_unknown_side_has_none(directory: Directory) -> None:

@@ -264,7 +264,7 @@ def _symbols(text: str) -> list[str]:
 
 
 def _kinds(kind: FeedKind) -> Sequence[Kind]:
-    return {FeedKind.QUOTES: [Kind.QUOTE], FeedKind.TRADES: [Kind.TRADE]}.get(kind, list(Kind))
+    return {FeedKind.QUOTES: [Kind.QUOTE], FeedKind.TRADES: [Kind.TRADE]}.get(kind, [Kind.QUOTE, Kind.TRADE])
 
 
 def _host(text: str) -> tuple[str, int]:

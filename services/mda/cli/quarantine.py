@@ -85,7 +85,7 @@ def _ask(question: Callable[[Client], Awaitable[T]], address: tuple[str, str]) -
 
 
 def _cells(item: QuarantinedRows) -> tuple[str, ...]:
-    rows = [*item.quotes, *item.trades]
+    rows = [*item.quotes, *item.trades, *item.bars]
     verdicts = {Verdict.Name(verdict).removeprefix("VERDICT_").lower() for row in rows for verdict in row.verdicts}
     symbols = {row.symbol or "?" for row in rows}
     return (
@@ -94,7 +94,7 @@ def _cells(item: QuarantinedRows) -> tuple[str, ...]:
         item.producer,
         str(item.batch_number),
         str(len(rows)),
-        "quotes" if item.quotes else "trades",
+        "quotes" if item.quotes else "trades" if item.trades else "bars",
         " ".join(sorted(symbols)),
         "|".join(sorted(verdicts)),
         str(item.tape_sequence) if item.tape_sequence else "-",

@@ -134,7 +134,7 @@ def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None
         if batch.kind is Kind.QUOTE:
             line.bid, line.bid_size = int(batch["bid_price"][row]), int(batch["bid_size"][row])
             line.ask, line.ask_size = int(batch["ask_price"][row]), int(batch["ask_size"][row])
-        else:
+        elif batch.kind is Kind.TRADE:
             line.trade, line.trade_size = int(batch["price"][row]), int(batch["size"][row])
 
 

@@ -43,7 +43,14 @@ from mda.market.errors import draining
 from mda.market.instruments import Directory
 from mda.market.pages import decode_page, encode_page
 from mda.market.policy import effective
-from mda.market.rows import batch_of_quotes, batch_of_trades, quotes_of_batch, timestamp, trades_of_batch
+from mda.market.rows import (
+    bars_of_batch,
+    batch_of_quotes,
+    batch_of_trades,
+    quotes_of_batch,
+    timestamp,
+    trades_of_batch,
+)
 from mda.runtime.identity import current_account
 from mda.runtime.lease import while_token_lives
 from mda.runtime.telemetry import BYTES, ROWS
@@ -231,6 +238,8 @@ def _quarantined(item: Item, directory: Directory) -> QuarantinedRows:
     )
     if batch.kind is Kind.QUOTE:
         rows.quotes.extend(quotes_of_batch(batch, directory))
-    else:
+    elif batch.kind is Kind.TRADE:
         rows.trades.extend(trades_of_batch(batch, directory))
+    else:
+        rows.bars.extend(bars_of_batch(batch, directory))
     return rows

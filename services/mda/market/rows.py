@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from marketdata.columns import ABSENT, NANOS, Batch, Kind, make_batch
 from marketdata.v1 import error_reason_pb2 as reasons
+from marketdata.v1.bar_pb2 import Bar
 from marketdata.v1.batch_pb2 import Side, TradeAction
 from marketdata.v1.quote_pb2 import Quote
 from marketdata.v1.trade_pb2 import Trade
@@ -50,6 +51,23 @@ def quotes_of_batch(batch: Batch, directory: Directory) -> list[Quote]:
 def trades_of_batch(batch: Batch, directory: Directory) -> list[Trade]:
     """Return columns as trades. Every id must be known."""
     return _rows(batch, directory, Trade)
+
+
+def bars_of_batch(batch: Batch, directory: Directory) -> list[Bar]:
+    """Return a venue's bars as messages. Every id must be known, or 0."""
+    columns = {name: batch[name].tolist() for name in batch}
+    bars: list[Bar] = []
+    for position in range(batch.rows):
+        bar = Bar(symbol=directory.symbol(columns["instrument_id"][position]), state=Bar.STATE_FINAL, count=1)
+        start_ns = columns["ts_event"][position]
+        _set_time(bar.start_time, start_ns)
+        _set_time(bar.end_time, start_ns + columns["interval_ns"][position])
+        for name in ("open", "high", "low", "close", "volume"):
+            if columns[name][position] != ABSENT:
+                setattr(bar, name, format_decimal(columns[name][position]))
+        bar.verdicts.extend(verdicts_of_bits(columns["verdicts"][position]))
+        bars.append(bar)
+    return bars
 
 
 def _batch(kind: Kind, dataset: str, rows: Sequence[Any], directory: Directory, field: str) -> Batch:

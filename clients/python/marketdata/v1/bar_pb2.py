@@ -23,23 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from marketdata.v1 import verdict_pb2 as marketdata_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17marketdata/v1/bar.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x05\n\x03\x42\x61r\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12\x39\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x17\n\x04open\x18\x04 \x01(\tH\x00R\x04open\x88\x01\x01\x12\x17\n\x04high\x18\x05 \x01(\tH\x01R\x04high\x88\x01\x01\x12\x15\n\x03low\x18\x06 \x01(\tH\x02R\x03low\x88\x01\x01\x12\x19\n\x05\x63lose\x18\x07 \x01(\tH\x03R\x05\x63lose\x88\x01\x01\x12\x16\n\x06volume\x18\x08 \x01(\tR\x06volume\x12\x14\n\x05\x63ount\x18\t \x01(\x04R\x05\x63ount\x12\x17\n\x04vwap\x18\n \x01(\tH\x04R\x04vwap\x88\x01\x01\x12.\n\x05state\x18\x0b \x01(\x0e\x32\x18.marketdata.v1.Bar.StateR\x05state\x12.\n\x05\x65mpty\x18\x0c \x01(\x0e\x32\x18.marketdata.v1.Bar.EmptyR\x05\x65mpty\x12\x15\n\x06in_gap\x18\r \x01(\x08R\x05inGap\x12%\n\x0e\x66irst_sequence\x18\x0e \x01(\x04R\rfirstSequence\x12#\n\rlast_sequence\x18\x0f \x01(\x04R\x0clastSequence\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_FINAL\x10\x01\x12\x11\n\rSTATE_PARTIAL\x10\x02\"R\n\x05\x45mpty\x12\x15\n\x11\x45MPTY_UNSPECIFIED\x10\x00\x12\x11\n\rEMPTY_NO_ROWS\x10\x01\x12\x10\n\x0c\x45MPTY_CLOSED\x10\x02\x12\r\n\tEMPTY_GAP\x10\x03\x42\x07\n\x05_openB\x07\n\x05_highB\x06\n\x04_lowB\x08\n\x06_closeB\x07\n\x05_vwap*o\n\tBarSource\x12\x1a\n\x16\x42\x41R_SOURCE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x41R_SOURCE_TRADES\x10\x01\x12\x19\n\x15\x42\x41R_SOURCE_QUOTE_MIDS\x10\x02\x12\x14\n\x10\x42\x41R_SOURCE_VENUE\x10\x03*`\n\x07\x42\x61rFill\x12\x18\n\x14\x42\x41R_FILL_UNSPECIFIED\x10\x00\x12\x11\n\rBAR_FILL_NONE\x10\x01\x12\x11\n\rBAR_FILL_NULL\x10\x02\x12\x15\n\x11\x42\x41R_FILL_PREVIOUS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17marketdata/v1/bar.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmarketdata/v1/verdict.proto\"\xf6\x05\n\x03\x42\x61r\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12\x39\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x17\n\x04open\x18\x04 \x01(\tH\x00R\x04open\x88\x01\x01\x12\x17\n\x04high\x18\x05 \x01(\tH\x01R\x04high\x88\x01\x01\x12\x15\n\x03low\x18\x06 \x01(\tH\x02R\x03low\x88\x01\x01\x12\x19\n\x05\x63lose\x18\x07 \x01(\tH\x03R\x05\x63lose\x88\x01\x01\x12\x16\n\x06volume\x18\x08 \x01(\tR\x06volume\x12\x14\n\x05\x63ount\x18\t \x01(\x04R\x05\x63ount\x12\x17\n\x04vwap\x18\n \x01(\tH\x04R\x04vwap\x88\x01\x01\x12.\n\x05state\x18\x0b \x01(\x0e\x32\x18.marketdata.v1.Bar.StateR\x05state\x12.\n\x05\x65mpty\x18\x0c \x01(\x0e\x32\x18.marketdata.v1.Bar.EmptyR\x05\x65mpty\x12\x15\n\x06in_gap\x18\r \x01(\x08R\x05inGap\x12%\n\x0e\x66irst_sequence\x18\x0e \x01(\x04R\rfirstSequence\x12#\n\rlast_sequence\x18\x0f \x01(\x04R\x0clastSequence\x12\x32\n\x08verdicts\x18\x10 \x03(\x0e\x32\x16.marketdata.v1.VerdictR\x08verdicts\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_FINAL\x10\x01\x12\x11\n\rSTATE_PARTIAL\x10\x02\"R\n\x05\x45mpty\x12\x15\n\x11\x45MPTY_UNSPECIFIED\x10\x00\x12\x11\n\rEMPTY_NO_ROWS\x10\x01\x12\x10\n\x0c\x45MPTY_CLOSED\x10\x02\x12\r\n\tEMPTY_GAP\x10\x03\x42\x07\n\x05_openB\x07\n\x05_highB\x06\n\x04_lowB\x08\n\x06_closeB\x07\n\x05_vwap*o\n\tBarSource\x12\x1a\n\x16\x42\x41R_SOURCE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x41R_SOURCE_TRADES\x10\x01\x12\x19\n\x15\x42\x41R_SOURCE_QUOTE_MIDS\x10\x02\x12\x14\n\x10\x42\x41R_SOURCE_VENUE\x10\x03*`\n\x07\x42\x61rFill\x12\x18\n\x14\x42\x41R_FILL_UNSPECIFIED\x10\x00\x12\x11\n\rBAR_FILL_NONE\x10\x01\x12\x11\n\rBAR_FILL_NULL\x10\x02\x12\x15\n\x11\x42\x41R_FILL_PREVIOUS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marketdata.v1.bar_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BARSOURCE']._serialized_start=784
-  _globals['_BARSOURCE']._serialized_end=895
-  _globals['_BARFILL']._serialized_start=897
-  _globals['_BARFILL']._serialized_end=993
-  _globals['_BAR']._serialized_start=76
-  _globals['_BAR']._serialized_end=782
-  _globals['_BAR_STATE']._serialized_start=587
-  _globals['_BAR_STATE']._serialized_end=653
-  _globals['_BAR_EMPTY']._serialized_start=655
-  _globals['_BAR_EMPTY']._serialized_end=737
+  _globals['_BARSOURCE']._serialized_start=865
+  _globals['_BARSOURCE']._serialized_end=976
+  _globals['_BARFILL']._serialized_start=978
+  _globals['_BARFILL']._serialized_end=1074
+  _globals['_BAR']._serialized_start=105
+  _globals['_BAR']._serialized_end=863
+  _globals['_BAR_STATE']._serialized_start=668
+  _globals['_BAR_STATE']._serialized_end=734
+  _globals['_BAR_EMPTY']._serialized_start=736
+  _globals['_BAR_EMPTY']._serialized_end=818
 # @@protoc_insertion_point(module_scope)

@@ -1,10 +1,12 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from marketdata.v1 import verdict_pb2 as _verdict_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -32,7 +34,7 @@ BAR_FILL_NULL: BarFill
 BAR_FILL_PREVIOUS: BarFill
 
 class Bar(_message.Message):
-    __slots__ = ("symbol", "start_time", "end_time", "open", "high", "low", "close", "volume", "count", "vwap", "state", "empty", "in_gap", "first_sequence", "last_sequence")
+    __slots__ = ("symbol", "start_time", "end_time", "open", "high", "low", "close", "volume", "count", "vwap", "state", "empty", "in_gap", "first_sequence", "last_sequence", "verdicts")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Bar.State]
@@ -66,6 +68,7 @@ class Bar(_message.Message):
     IN_GAP_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
     symbol: str
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
@@ -81,4 +84,5 @@ class Bar(_message.Message):
     in_gap: bool
     first_sequence: int
     last_sequence: int
-    def __init__(self, symbol: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., open: _Optional[str] = ..., high: _Optional[str] = ..., low: _Optional[str] = ..., close: _Optional[str] = ..., volume: _Optional[str] = ..., count: _Optional[int] = ..., vwap: _Optional[str] = ..., state: _Optional[_Union[Bar.State, str]] = ..., empty: _Optional[_Union[Bar.Empty, str]] = ..., in_gap: _Optional[bool] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ...) -> None: ...
+    verdicts: _containers.RepeatedScalarFieldContainer[_verdict_pb2.Verdict]
+    def __init__(self, symbol: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., open: _Optional[str] = ..., high: _Optional[str] = ..., low: _Optional[str] = ..., close: _Optional[str] = ..., volume: _Optional[str] = ..., count: _Optional[int] = ..., vwap: _Optional[str] = ..., state: _Optional[_Union[Bar.State, str]] = ..., empty: _Optional[_Union[Bar.Empty, str]] = ..., in_gap: _Optional[bool] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., verdicts: _Optional[_Iterable[_Union[_verdict_pb2.Verdict, str]]] = ...) -> None: ...

@@ -23,22 +23,23 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from marketdata.v1 import bar_pb2 as marketdata_dot_v1_dot_bar__pb2
 from marketdata.v1 import batch_pb2 as marketdata_dot_v1_dot_batch__pb2
 from marketdata.v1 import quote_pb2 as marketdata_dot_v1_dot_quote__pb2
 from marketdata.v1 import trade_pb2 as marketdata_dot_v1_dot_trade__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarketdata/v1/quarantine.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19marketdata/v1/batch.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\xb8\x02\n\x0fQuarantinedRows\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08producer\x18\x02 \x01(\tR\x08producer\x12!\n\x0c\x62\x61tch_number\x18\x03 \x01(\x04R\x0b\x62\x61tchNumber\x12.\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12,\n\x06quotes\x18\x05 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12,\n\x06trades\x18\x06 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12%\n\x0einstrument_ids\x18\x07 \x03(\rR\rinstrumentIds\x12#\n\rtape_sequence\x18\x08 \x01(\x04R\x0ctapeSequence\"A\n\x10QuarantineRecord\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x17.marketdata.v1.SetAsideR\x05items\"l\n\x08SetAside\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12\x1c\n\tpositions\x18\x02 \x03(\rR\tpositions\x12*\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x14.marketdata.v1.BatchR\x05\x62\x61tchb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarketdata/v1/quarantine.proto\x12\rmarketdata.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17marketdata/v1/bar.proto\x1a\x19marketdata/v1/batch.proto\x1a\x19marketdata/v1/quote.proto\x1a\x19marketdata/v1/trade.proto\"\xe0\x02\n\x0fQuarantinedRows\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08producer\x18\x02 \x01(\tR\x08producer\x12!\n\x0c\x62\x61tch_number\x18\x03 \x01(\x04R\x0b\x62\x61tchNumber\x12.\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12,\n\x06quotes\x18\x05 \x03(\x0b\x32\x14.marketdata.v1.QuoteR\x06quotes\x12,\n\x06trades\x18\x06 \x03(\x0b\x32\x14.marketdata.v1.TradeR\x06trades\x12%\n\x0einstrument_ids\x18\x07 \x03(\rR\rinstrumentIds\x12#\n\rtape_sequence\x18\x08 \x01(\x04R\x0ctapeSequence\x12&\n\x04\x62\x61rs\x18\t \x03(\x0b\x32\x12.marketdata.v1.BarR\x04\x62\x61rs\"A\n\x10QuarantineRecord\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x17.marketdata.v1.SetAsideR\x05items\"l\n\x08SetAside\x12\x16\n\x06number\x18\x01 \x01(\x04R\x06number\x12\x1c\n\tpositions\x18\x02 \x03(\rR\tpositions\x12*\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x14.marketdata.v1.BatchR\x05\x62\x61tchb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marketdata.v1.quarantine_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUARANTINEDROWS']._serialized_start=164
-  _globals['_QUARANTINEDROWS']._serialized_end=476
-  _globals['_QUARANTINERECORD']._serialized_start=478
-  _globals['_QUARANTINERECORD']._serialized_end=543
-  _globals['_SETASIDE']._serialized_start=545
-  _globals['_SETASIDE']._serialized_end=653
+  _globals['_QUARANTINEDROWS']._serialized_start=189
+  _globals['_QUARANTINEDROWS']._serialized_end=541
+  _globals['_QUARANTINERECORD']._serialized_start=543
+  _globals['_QUARANTINERECORD']._serialized_end=608
+  _globals['_SETASIDE']._serialized_start=610
+  _globals['_SETASIDE']._serialized_end=718
 # @@protoc_insertion_point(module_scope)

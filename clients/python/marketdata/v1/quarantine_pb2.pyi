@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from marketdata.v1 import bar_pb2 as _bar_pb2
 from marketdata.v1 import batch_pb2 as _batch_pb2
 from marketdata.v1 import quote_pb2 as _quote_pb2
 from marketdata.v1 import trade_pb2 as _trade_pb2
@@ -13,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class QuarantinedRows(_message.Message):
-    __slots__ = ("id", "producer", "batch_number", "time", "quotes", "trades", "instrument_ids", "tape_sequence")
+    __slots__ = ("id", "producer", "batch_number", "time", "quotes", "trades", "instrument_ids", "tape_sequence", "bars")
     ID_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_FIELD_NUMBER: _ClassVar[int]
     BATCH_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +23,7 @@ class QuarantinedRows(_message.Message):
     TRADES_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_IDS_FIELD_NUMBER: _ClassVar[int]
     TAPE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
     id: str
     producer: str
     batch_number: int
@@ -30,7 +32,8 @@ class QuarantinedRows(_message.Message):
     trades: _containers.RepeatedCompositeFieldContainer[_trade_pb2.Trade]
     instrument_ids: _containers.RepeatedScalarFieldContainer[int]
     tape_sequence: int
-    def __init__(self, id: _Optional[str] = ..., producer: _Optional[str] = ..., batch_number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ..., trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., instrument_ids: _Optional[_Iterable[int]] = ..., tape_sequence: _Optional[int] = ...) -> None: ...
+    bars: _containers.RepeatedCompositeFieldContainer[_bar_pb2.Bar]
+    def __init__(self, id: _Optional[str] = ..., producer: _Optional[str] = ..., batch_number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quotes: _Optional[_Iterable[_Union[_quote_pb2.Quote, _Mapping]]] = ..., trades: _Optional[_Iterable[_Union[_trade_pb2.Trade, _Mapping]]] = ..., instrument_ids: _Optional[_Iterable[int]] = ..., tape_sequence: _Optional[int] = ..., bars: _Optional[_Iterable[_Union[_bar_pb2.Bar, _Mapping]]] = ...) -> None: ...
 
 class QuarantineRecord(_message.Message):
     __slots__ = ("items",)
