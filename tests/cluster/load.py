@@ -170,7 +170,8 @@ class Seen:
 class Load:
     """What runs beside a change."""
 
-    def __init__(self) -> None:
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
         self.readers = [Reader() for _ in range(SUBSCRIPTIONS)]
         self.producer = Producer()
         self.calls = Calls()
@@ -222,7 +223,8 @@ async def load(url: str, api_key: str, ca: bytes, name: str) -> AsyncGenerator[L
     AssertionError
         If a row is missing or there twice, or one of those at work has given up.
     """
-    made, dataset = Load(), f"{name}-{time.time():.0f}"
+    dataset = f"{name}-{time.time():.0f}"
+    made = Load(dataset)
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(Client.connect(url, api_key, root_certificates=ca))

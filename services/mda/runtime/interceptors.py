@@ -128,6 +128,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise
         finally:
             CALLS.labels(call.method, code.name).inc()
+            if code is grpc.StatusCode.OK:
+                _LOG.debug("answered")
             if call.streams:
                 OPEN_STREAMS.labels(call.method).dec()
             else:
