@@ -98,9 +98,9 @@ REACH = {
     "another namespace": "ask('{elsewhere}', 8000)",
     "ingestion, past the gateway": "ask('{ingestion}', 50051)",
     "the nodes": "ask('{node}', 10250)",
+    "a cloud's metadata": "ask('169.254.169.254', 80)",
 }
 TRIES = {
-    "a cloud's metadata": "ask('169.254.169.254', 80)",
     "the root": "open('/opt/venv/x', 'w')",
     "another user": "os.setuid(0)",
     "an account's token": "open('/var/run/secrets/kubernetes.io/serviceaccount/token')",
@@ -116,6 +116,9 @@ def elsewhere() -> Iterator[str]:
     try:
         apply("elsewhere.yaml", namespace=namespace, image=SERVICES_IMAGE)
         kubectl("wait", "--for=condition=Ready", "pod/elsewhere", "--timeout=60s", namespace=namespace)
+        if tried(REACH["a cloud's metadata"], "elsewhere", namespace=namespace) != "ALLOWED\n":
+            apply("metadata.yaml", namespace=namespace, image=SERVICES_IMAGE)
+            kubectl("wait", "--for=condition=Ready", "pod/metadata", "--timeout=60s", namespace=namespace)
         yield get("pod", "elsewhere", namespace=namespace)["status"]["podIP"]
     finally:
         kubectl("delete", "namespace", namespace, "--wait=false")
