@@ -63,9 +63,8 @@ async def share_of_green() -> float:
     """Return how much of the calls of some seconds the other release answers."""
     before = [await asyncio.to_thread(calls, release) for release in (RELEASE, GREEN)]
     await asyncio.sleep(WATCHED_S)
-    blue, green = (
-        await asyncio.to_thread(calls, release) - was for release, was in zip((RELEASE, GREEN), before, strict=True)
-    )
+    after = [await asyncio.to_thread(calls, release) for release in (RELEASE, GREEN)]
+    blue, green = (now - was for was, now in zip(before, after, strict=True))
     assert blue + green > 0.8 * CALLS_PER_S * WATCHED_S
     return green / (blue + green)
 
