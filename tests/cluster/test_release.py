@@ -104,6 +104,7 @@ TRIES = {
     "the root": "open('/opt/venv/x', 'w')",
     "another user": "os.setuid(0)",
     "an account's token": "open('/var/run/secrets/kubernetes.io/serviceaccount/token')",
+    "a low port": "socket.create_server(('0.0.0.0', 80))",
     "a raw socket": "socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)",
 }
 
