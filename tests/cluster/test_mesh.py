@@ -14,6 +14,8 @@ import pytest
 import yaml
 from cryptography import x509
 
+from marketdata.client import Client
+from marketdata.v1.instrument_pb2 import Instrument
 from tests.cluster.conftest import DATASET, Gateway
 from tests.cluster.kube import (
     CHART,
@@ -160,9 +162,11 @@ async def test_certificates_are_renewed_while_streams_go_on(
     assert all(then[name].serial_number != first[name].serial_number for name in workloads)
 
 
-def test_services_log_who_called_them(gateway: Gateway, api_key: str, settings: Callable[[str], object]) -> None:
+async def test_services_log_who_called_them(gateway: Gateway, api_key: str, settings: Callable[[str], object]) -> None:
     """The gateway's identity, as the mesh has proved it; of answered calls where one looks closely."""
-    settings("ingestion.extraEnv[0].name=MDA_LOG_LEVEL,ingestion.extraEnv[0].value=debug")
+    await asyncio.to_thread(settings, "ingestion.extraEnv[0].name=MDA_LOG_LEVEL,ingestion.extraEnv[0].value=debug")
+    async with Client.connect(gateway.url, api_key, root_certificates=gateway.ca) as client:
+        await client.put_instruments(DATASET, [Instrument(symbol="ALFA")])
     with gateway.http() as http:
         http.headers["authorization"] = f"Bearer {gateway.token(api_key)}"
         refused = http.get("/v1/datasets/NO-SUCH-DATASET/instruments")
@@ -170,18 +174,15 @@ def test_services_log_who_called_them(gateway: Gateway, api_key: str, settings: 
     assert (refused.status_code, answered.status_code) == (404, 200)
     for event, answer in (("refused", refused), ("answered", answered)):
         request_id = answer.headers["x-request-id"]
-        eventually(lambda wanted=request_id: bool(logged(wanted)), 15)
-        (line,) = logged(request_id)
-        assert (line["event"], line["peer"]) == (
-            event,
-            f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{RELEASE}-gateway",
-        )
+        await asyncio.to_thread(eventually, lambda id_=request_id, event=event: bool(peers_of(id_, event)), 15)
+        assert peers_of(request_id, event) == [f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{RELEASE}-gateway"]
 
 
-def logged(request_id: str) -> list[dict[str, str]]:
-    """Return what ingestion's pods have logged of a call."""
+def peers_of(request_id: str, event: str) -> list[str]:
+    """Return whom ingestion's pods have logged as the caller of a call."""
     said = kubectl("logs", "-l", selector("ingestion"), "-c", "ingestion", "--tail=2000")
-    return [json.loads(line) for line in said.splitlines() if request_id in line]
+    lines = [json.loads(line) for line in said.splitlines() if request_id in line]
+    return [line["peer"] for line in lines if line["event"] == event]
 
 
 def test_istio_has_nothing_to_say() -> None:
