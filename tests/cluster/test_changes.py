@@ -14,6 +14,9 @@ from tests.cluster.load import Seen, load
 pytestmark = pytest.mark.timeout(600)
 WORKLOADS = ("auth", "ingestion", "query", "query-history", "archive", "gateway")
 RECOVERY_S = 10.0
+# Where the test itself waits for a processor most of the time, so does everything on its node.
+SHORT_OF_CPU = 3.0
+RECOVERY_SHORT_OF_CPU_S = 30.0
 SETTLE_S = 3.0
 
 
@@ -21,7 +24,7 @@ def check(seen: Seen) -> None:
     """Compare what a change cost with what it may."""
     assert seen.failed == []
     assert seen.calls > 10 * seen.seconds
-    assert seen.recovery_s < RECOVERY_S
+    assert seen.recovery_s < (RECOVERY_S if seen.short_of_cpu < SHORT_OF_CPU else RECOVERY_SHORT_OF_CPU_S)
 
 
 def wait_ready(component: str, replicas: int) -> None:
