@@ -91,15 +91,15 @@ async def test_an_upgrade_of_all_and_a_rollback(
     async with load(gateway.url, api_key, gateway.ca, "UPGRADE") as running:
         await asyncio.to_thread(upgrade, "--set", "logLevel=debug")
         await asyncio.sleep(SETTLE_S)
-        seen = running.seen()
-        report(f"upgrade: {seen}")
-        check(seen)
+        forward = running.seen()
+        report(f"upgrade: {forward}")
         running.begin()
         await asyncio.to_thread(helm, "rollback", RELEASE, "--wait", "--timeout", "180s")
         await asyncio.sleep(SETTLE_S)
-        seen = running.seen()
-        report(f"rollback: {seen}")
-        check(seen)
+        back = running.seen()
+        report(f"rollback: {back}")
+        check(forward)
+        check(back)
 
 
 @pytest.mark.skipif(not POSTGRESQL, reason="MDA_CLUSTER_POSTGRESQL=1 tries migrations ahead of a release")

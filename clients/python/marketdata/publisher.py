@@ -27,6 +27,7 @@ _NUMBERED: Final = field_tag(Batches, "batches")
 _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
 _ROWS: Final = field_tag(NumberedBatch, "batch")
 _OPEN_TIMEOUT_S: Final = 10.0
+_OPEN_MOST_S: Final = 30.0
 _JOINED_BYTES: Final = 512 * 1024
 """Batches that wait are sent in messages of up to so many bytes."""
 _ACCEPTED_ROWS: Final = 1 << 19
@@ -236,7 +237,8 @@ class Publisher:
             metadata=metadata, wait_for_ready=True
         )
         try:
-            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            # Longer where it has not opened for long: it may be about to.
+            async with asyncio.timeout(min(_OPEN_TIMEOUT_S + backoff.failing_s, _OPEN_MOST_S)):
                 await call.write(self._open_message())
                 answer = await call.read()
             if answer is grpc.aio.EOF:
