@@ -11,11 +11,14 @@ PYTEST_ARGS ?=
 GO := 1.27.3
 VERSITYGW := v1.8.0
 HELM := v4.3.1
+CYCLONEDX := 7.5.0
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGES ?= localhost/market-data-agent
 TAG ?= dev
 # Takes what `docker build` takes.
 IMAGE_BUILD ?= docker build
+# What images begin with. In production by digest: python@sha256:…
+BASE_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
 
 ##@ Use
 
@@ -32,14 +35,27 @@ bench: setup ## Measure, beside the bare parts; a table on the screen, JSON in b
 .PHONY: image
 image: ## Build the services' image (IMAGE_BUILD, IMAGES, TAG)
 	$(IMAGE_BUILD) -f deploy/images/Dockerfile -t $(IMAGES)/services:$(TAG) \
+	  --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	  --build-arg CREATED=$$(git show --no-patch --format=%cI HEAD) .
 
+.PHONY: sbom
+sbom: setup ## Write what the services' image has of Python packages, as CycloneDX: build/sbom.cdx.json
+	$(BIN)/uv venv --quiet --clear build/sbom
+	$(BIN)/uv pip sync --quiet --python build/sbom --require-hashes deploy/images/requirements.txt
+	$(BIN)/uv tool run --quiet --from "cyclonedx-bom==$(CYCLONEDX)" cyclonedx-py environment \
+	  --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json build/sbom/bin/python
+	rm -r build/sbom
+
 .PHONY: image-binaries
-image-binaries: ## Build images of Envoy and NATS, for a cluster that cannot pull them, and of PostgreSQL for the cluster tests
-	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --target envoy -t $(IMAGES)/envoy:$(TAG) .
-	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --target nats -t $(IMAGES)/nats:$(TAG) .
-	$(IMAGE_BUILD) -f tests/cluster/postgres/Dockerfile -t $(IMAGES)/postgres:$(TAG) .
+image-binaries: ## Build images of Envoy and NATS, for a cluster that cannot pull them
+	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --build-arg BASE_IMAGE=$(BASE_IMAGE) --target envoy -t $(IMAGES)/envoy:$(TAG) .
+	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --build-arg BASE_IMAGE=$(BASE_IMAGE) --target nats -t $(IMAGES)/nats:$(TAG) .
+
+.PHONY: image-tests
+image-tests: build/s3/versitygw ## Build images of PostgreSQL and of an S3 server, for the cluster tests (builds that first, 3 minutes)
+	$(IMAGE_BUILD) -f tests/cluster/postgres/Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGES)/postgres:$(TAG) .
+	$(IMAGE_BUILD) -f tests/cluster/object_store/Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGES)/object-store:$(TAG) .
 
 .PHONY: chart-test
 chart-test: setup build/tools/helm ## Try the chart without a cluster: lint, rendering, schemas, policies (builds Helm first, 3 minutes)

@@ -27,6 +27,15 @@ VARIANTS: Final[dict[str, tuple[str, ...]]] = {
         *("--set", "mesh.gatewayPrincipals={cluster.local/ns/desks/sa/*},otlpEndpoint=collector.monitoring:4317"),
         *("--set-json", 'networkPolicy.collectorEgress=[{"ports":[{"port":4317}]}]'),
     ),
+    # Blue-green: what two releases share, and the services of one of them.
+    "shared": (
+        *("--values", "values-production.yaml", "--set", "services.enabled=false,siblings={mda-blue,green}"),
+        *("--set", "gateway.backends.mda-blue=90,gateway.backends.green=10"),
+    ),
+    "services": (
+        *("--values", "values-production.yaml", "--set", "gateway.enabled=false,nats.enabled=false"),
+        *("--set", "nats.url=nats://mda-shared-nats:4222,siblings={mda-shared}"),
+    ),
 }
 """Values to render with, by name."""
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import ROOT, component, of_kind, pod_templates
+from rendering import ROOT, VARIANTS, component, helm, of_kind, pod_templates
 
 from mda.gateway.methods import methods
 
-MESHES = ("mesh", "production", "everything")
+MESHES = ("mesh", "production", "everything", "shared", "services")
 PREFIX = "cluster.local/ns/market-data/sa/mda-"
 
 
@@ -93,3 +93,17 @@ def test_ambient_has_a_waypoint_that_looks_at_methods() -> None:
         inside = not name.startswith(("Job/", "Pod/"))
         mode = template["metadata"]["labels"].get("istio.io/dataplane-mode")
         assert mode == ("ambient" if inside else "none"), name
+
+
+def test_certificates_live_as_long_as_one_says() -> None:
+    def configuration(*settings: str) -> dict[str, Any]:
+        done = helm(*VARIANTS["mesh"], *settings)
+        (query,) = [
+            m
+            for m in yaml.safe_load_all(done.stdout)
+            if m and (m["kind"], m["metadata"]["name"]) == ("Deployment", "mda-query")
+        ]
+        return yaml.safe_load(query["spec"]["template"]["metadata"]["annotations"]["proxy.istio.io/config"])
+
+    assert "proxyMetadata" not in configuration()
+    assert configuration("--set", "mesh.certificateLifetime=1h")["proxyMetadata"] == {"SECRET_TTL": "1h"}

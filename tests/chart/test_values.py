@@ -31,6 +31,11 @@ PRODUCTION = ("--values", "values-production.yaml")
         (("--set", "gateway.drainSeconds=8"), "gateway.drainSeconds"),
         (("--set", "gateway.service.nodePort=30443"), "NodePort"),
         (("--set", "query.autoscaling.enabled=true,query.autoscaling.maxReplicas=1"), "maxReplicas"),
+        (("--set", "services.enabled=false"), "gateway.backends"),
+        (("--set", "gateway.backends.green=1"), "neither this release nor among its siblings"),
+        (("--set", "siblings={green},gateway.backends.green=0"), "gives no release any calls"),
+        (("--set", "siblings={green},services.enabled=false,gateway.backends.mda=1"), "takes away"),
+        (("--set", "siblings={mda}"), "leave this one out"),
         # These by the schema.
         (("--set", "nats.replicas=2"), "/nats/replicas"),
         (("--set", "querry.replicas=2"), "querry"),

@@ -59,6 +59,10 @@ class Services:
         process.send_signal(number)
         process.wait(20)
 
+    def tell(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process that lives on."""
+        self._processes[name].send_signal(number)
+
     def stop_all(self) -> None:
         for name in tuple(self._processes):
             self.kill(name, signal.SIGTERM)

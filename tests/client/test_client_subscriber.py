@@ -148,6 +148,25 @@ async def test_a_silent_stream_is_left(
         await eventually(lambda: notes.rows == [1])
 
 
+async def test_a_server_that_is_slow_to_answer_is_given_longer_each_time(
+    services: Services, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or all its readers would ask anew whenever it is about to answer."""
+    monkeypatch.setattr(subscriber_module, "_SILENCE_S", 0.3)
+    dataset = await _dataset(connection)
+    async with noting(connection.subscriber(dataset)) as notes:
+        services.tell("query", signal.SIGSTOP)
+        try:
+            # After 0.3, 0.6, 1.2 and 2.4 s, and pauses.
+            await eventually(lambda: notes.subscriber._answer_s >= 16 * 0.3, within_s=30)
+        finally:
+            services.tell("query", signal.SIGCONT)
+        async with connection.publisher(dataset, "p") as publisher:
+            await publisher.publish(trades(1))
+        await eventually(lambda: notes.rows == [1], within_s=30)
+        assert notes.subscriber._answer_s < 16 * 0.3
+
+
 async def test_a_break_before_the_snapshot_begins_with_it_again(connection: Connection) -> None:
     dataset = await _dataset(connection)
     async with connection.publisher(dataset, "p") as publisher:

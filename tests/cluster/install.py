@@ -1,7 +1,8 @@
 """`python -m tests.cluster.install`: installs what the cluster tests try, and tells how long that took.
 
 The images must be on the nodes. With MDA_CLUSTER_MESH=1 the release is part of an Istio mesh, which must be there.
-With MDA_CLUSTER_POSTGRESQL=1 auth has a PostgreSQL, and MDA_CLUSTER_SETTINGS is more for `helm --set`.
+With MDA_CLUSTER_POSTGRESQL=1 auth has a PostgreSQL, with MDA_CLUSTER_OBJECT_STORE=1 history is in an S3 server, and
+MDA_CLUSTER_SETTINGS is more for `helm --set`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 
 from tests.cluster.kube import (
     NAMESPACE,
+    OBJECT_STORE,
+    OBJECT_STORE_IMAGE,
     POSTGRES_IMAGE,
     POSTGRESQL,
     SERVICES_IMAGE,
@@ -48,6 +51,9 @@ def main() -> None:
     if POSTGRESQL and not kubectl("get", "pod", "tests-postgres", "--ignore-not-found"):
         apply("postgres.yaml", image=POSTGRES_IMAGE, password=secrets.token_urlsafe(16))
         kubectl("wait", "--for=condition=Ready", "pod/tests-postgres", "--timeout=90s")
+    if OBJECT_STORE and not kubectl("get", "pod", "tests-object-store", "--ignore-not-found"):
+        apply("object_store.yaml", image=OBJECT_STORE_IMAGE, secret=secrets.token_urlsafe(16))
+        kubectl("wait", "--for=condition=Ready", "pod/tests-object-store", "--timeout=90s")
     began = time.monotonic()
     try:
         upgrade()

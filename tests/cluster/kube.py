@@ -28,6 +28,13 @@ DATABASE_SETTINGS: Final = (
     'networkPolicy.databaseEgress=[{"ports":[{"port":5432}],"to":[{"podSelector":{"matchLabels":{"tests":"postgres"}}}]}]',
 )
 POSTGRES_IMAGE: Final = f"{IMAGES}/postgres:{TAG}"
+OBJECT_STORE: Final = os.environ.get("MDA_CLUSTER_OBJECT_STORE") == "1"
+LAKE_SETTINGS: Final = (
+    *("--set", "lake.uri=s3://lake/tests,lake.existingSecret=tests-object-store"),
+    "--set-json",
+    'networkPolicy.objectStoreEgress=[{"ports":[{"port":7070}],"to":[{"podSelector":{"matchLabels":{"tests":"object-store"}}}]}]',
+)
+OBJECT_STORE_IMAGE: Final = f"{IMAGES}/object-store:{TAG}"
 SERVICES_IMAGE: Final = f"{IMAGES}/services:{TAG}"
 SETTINGS: Final = [
     *("--values", str(CHART / "values-ci.yaml")),
@@ -37,6 +44,7 @@ SETTINGS: Final = [
     *("--set", f"mesh.enabled={str(MESH).lower()}"),
     *("--set", os.environ.get("MDA_CLUSTER_SETTINGS") or "fullnameOverride="),
     *(DATABASE_SETTINGS if POSTGRESQL else ()),
+    *(LAKE_SETTINGS if OBJECT_STORE else ()),
 ]
 """What differs from the chart's own values for CI."""
 
@@ -73,11 +81,11 @@ def helm(*arguments: str, timeout_s: float = 300) -> str:
     return run(str(HELM), "--namespace", NAMESPACE, *arguments, timeout_s=timeout_s)
 
 
-def upgrade(*more: str, wait_s: int = 120) -> str:
-    """Install the release, or change it, and wait until it serves."""
+def upgrade(*more: str, wait_s: int = 120, release: str = RELEASE) -> str:
+    """Install a release, or change it, and wait until it serves."""
     names = f"gateway.tls.selfSignedNames={{localhost,{node_address()}}}"
     wait = ("--set", names, "--wait", "--timeout", f"{wait_s}s")
-    return helm("upgrade", "--install", RELEASE, str(CHART), *SETTINGS, *wait, *more, timeout_s=wait_s + 60)
+    return helm("upgrade", "--install", release, str(CHART), *SETTINGS, *wait, *more, timeout_s=wait_s + 60)
 
 
 def node_address() -> str:
@@ -91,14 +99,15 @@ def apply(file: str, *, namespace: str = NAMESPACE, **values: object) -> None:
     kubectl("apply", "-f", "-", stdin=Template((FOLDER / file).read_text()).substitute(values), namespace=namespace)
 
 
-def selector(component: str) -> str:
+def selector(component: str, release: str = RELEASE) -> str:
     """Return the labels of a component's pods."""
-    return f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
+    return f"app.kubernetes.io/instance={release},app.kubernetes.io/component={component}"
 
 
-def pods(component: str) -> list[Any]:
+def pods(component: str, release: str = RELEASE) -> list[Any]:
     """Return a component's pods that are not on their way out."""
-    return [p for p in get("pods", "-l", selector(component))["items"] if "deletionTimestamp" not in p["metadata"]]
+    found = get("pods", "-l", selector(component, release))["items"]
+    return [p for p in found if "deletionTimestamp" not in p["metadata"]]
 
 
 def ready(pod: Any) -> bool:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,15 @@ CONNECTIONS: Final = 8
 BATCHES_PER_S: Final = 10
 CALL_LIMIT_S: Final = 30.0
 """A call that its retries have not brought to an end by then has failed."""
+
+
+def cpu_times() -> tuple[int, int]:
+    """Return for how long this thread has run, and waited for a processor, in nanoseconds; zeros where nobody tells."""
+    try:
+        ran, waited, _ = Path("/proc/thread-self/schedstat").read_text().split()
+    except OSError:
+        return 0, 0
+    return int(ran), int(waited)
 
 
 class Pauses:
@@ -151,6 +161,8 @@ class Seen:
     readers_waited_s: float
     producer_waited_s: float
     stalled_s: float
+    short_of_cpu: float
+    """How long the test itself waited for a processor, for each second that it had one."""
 
     @property
     def recovery_s(self) -> float:
@@ -162,7 +174,8 @@ class Seen:
         return (
             f"{self.seconds:.0f} s, {self.calls} calls, {self.retried.total()} tried again, {len(self.failed)} failed; "
             f"longest wait: call {self.slowest_call_s:.1f} s, readers {self.readers_waited_s:.1f} s, "
-            f"producer {self.producer_waited_s:.1f} s (the test itself {self.stalled_s:.1f} s)"
+            f"producer {self.producer_waited_s:.1f} s; the test itself stood {self.stalled_s:.1f} s, and waited "
+            f"{self.short_of_cpu:.1f} s for each second of CPU"
             + "".join(f"\n    {count} x {error}" for error, count in self.retried.most_common(3))
         )
 
@@ -170,12 +183,14 @@ class Seen:
 class Load:
     """What runs beside a change."""
 
-    def __init__(self) -> None:
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
         self.readers = [Reader() for _ in range(SUBSCRIPTIONS)]
         self.producer = Producer()
         self.calls = Calls()
         self.stalls = Pauses()
         self._began = time.monotonic()
+        self._ran, self._waited = cpu_times()
 
     async def watch_itself(self) -> None:
         """Note how long this very process does not go on, which is nobody else's fault."""
@@ -191,6 +206,7 @@ class Load:
             reader.pauses.take()
         self.producer.pauses.take()
         self.stalls.take()
+        self._ran, self._waited = cpu_times()
 
     def _fresh(self) -> Calls:
         calls = self.calls
@@ -201,6 +217,7 @@ class Load:
 
     def seen(self) -> Seen:
         """Return what was seen since `begin`."""
+        ran, waited = cpu_times()
         return Seen(
             time.monotonic() - self._began,
             self.calls.done,
@@ -210,6 +227,7 @@ class Load:
             max(reader.pauses.take() for reader in self.readers),
             self.producer.pauses.take(),
             self.stalls.take(),
+            (waited - self._waited) / max(1, ran - self._ran),
         )
 
 
@@ -222,7 +240,8 @@ async def load(url: str, api_key: str, ca: bytes, name: str) -> AsyncGenerator[L
     AssertionError
         If a row is missing or there twice, or one of those at work has given up.
     """
-    made, dataset = Load(), f"{name}-{time.time():.0f}"
+    dataset = f"{name}-{time.time():.0f}"
+    made = Load(dataset)
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(Client.connect(url, api_key, root_certificates=ca))

@@ -14,6 +14,9 @@ from tests.cluster.load import Seen, load
 pytestmark = pytest.mark.timeout(600)
 WORKLOADS = ("auth", "ingestion", "query", "query-history", "archive", "gateway")
 RECOVERY_S = 10.0
+# Where the test itself waits for a processor most of the time, so does everything on its node.
+SHORT_OF_CPU = 3.0
+RECOVERY_SHORT_OF_CPU_S = 30.0
 SETTLE_S = 3.0
 
 
@@ -21,7 +24,7 @@ def check(seen: Seen) -> None:
     """Compare what a change cost with what it may."""
     assert seen.failed == []
     assert seen.calls > 10 * seen.seconds
-    assert seen.recovery_s < RECOVERY_S
+    assert seen.recovery_s < (RECOVERY_S if seen.short_of_cpu < SHORT_OF_CPU else RECOVERY_SHORT_OF_CPU_S)
 
 
 def wait_ready(component: str, replicas: int) -> None:
@@ -88,15 +91,15 @@ async def test_an_upgrade_of_all_and_a_rollback(
     async with load(gateway.url, api_key, gateway.ca, "UPGRADE") as running:
         await asyncio.to_thread(upgrade, "--set", "logLevel=debug")
         await asyncio.sleep(SETTLE_S)
-        seen = running.seen()
-        report(f"upgrade: {seen}")
-        check(seen)
+        forward = running.seen()
+        report(f"upgrade: {forward}")
         running.begin()
         await asyncio.to_thread(helm, "rollback", RELEASE, "--wait", "--timeout", "180s")
         await asyncio.sleep(SETTLE_S)
-        seen = running.seen()
-        report(f"rollback: {seen}")
-        check(seen)
+        back = running.seen()
+        report(f"rollback: {back}")
+        check(forward)
+        check(back)
 
 
 @pytest.mark.skipif(not POSTGRESQL, reason="MDA_CLUSTER_POSTGRESQL=1 tries migrations ahead of a release")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+from cryptography import x509
 
+from marketdata.client import Client
+from marketdata.v1.instrument_pb2 import Instrument
+from tests.cluster.conftest import DATASET, Gateway
 from tests.cluster.kube import (
     CHART,
     MESH,
@@ -20,9 +27,14 @@ from tests.cluster.kube import (
     eventually,
     get,
     kubectl,
+    pods,
     ready,
     run,
+    selector,
+    upgrade,
 )
+from tests.cluster.load import load
+from tests.cluster.test_changes import check
 
 pytestmark = [pytest.mark.skipif(not MESH, reason="MDA_CLUSTER_MESH=1 tries the mesh"), pytest.mark.timeout(600)]
 ACCESS: Final[dict[str, Any]] = yaml.safe_load((CHART / "files" / "access.yaml").read_text())
@@ -105,23 +117,72 @@ def test_plaintext_from_outside_the_mesh_is_refused(callers: None) -> None:
     assert answers["ports"][0] != "passed"
 
 
-def test_certificates_are_short_lived_and_of_the_workload() -> None:
-    name = get("pods", "-l", f"app.kubernetes.io/component=query,app.kubernetes.io/instance={RELEASE}")["items"][0]
-    said = json.loads(
-        run("istioctl", "proxy-config", "secret", name["metadata"]["name"], "-n", NAMESPACE, "-o", "json")
-    )
+def certificate(component: str) -> x509.Certificate:
+    """Return the certificate with which a pod of a workload goes about."""
+    name = pods(component)[0]["metadata"]["name"]
+    said = json.loads(run("istioctl", "proxy-config", "secret", name, "-n", NAMESPACE, "-o", "json"))
     (own,) = [s for s in said["dynamicActiveSecrets"] if s["name"] == "default"]
-    import base64
-    from datetime import timedelta
-
-    from cryptography import x509
-
     chain = base64.b64decode(own["secret"]["tlsCertificate"]["certificateChain"]["inlineBytes"])
-    certificate = x509.load_pem_x509_certificate(chain)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return x509.load_pem_x509_certificate(chain)
+
+
+def test_certificates_are_short_lived_and_of_the_workload() -> None:
+    query = certificate("query")
+    names = query.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
     assert uri == f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{RELEASE}-query"
-    assert certificate.not_valid_after_utc - certificate.not_valid_before_utc <= timedelta(hours=25)
+    assert query.not_valid_after_utc - query.not_valid_before_utc <= timedelta(hours=25)
+
+
+@pytest.fixture
+def settings() -> Iterator[Callable[[str], object]]:
+    """Let a test change the release, and change it back."""
+    try:
+        yield lambda changes: upgrade("--set-string", changes)
+    finally:
+        upgrade()
+
+
+async def test_certificates_are_renewed_while_streams_go_on(
+    gateway: Gateway, api_key: str, settings: Callable[[str], object], report: Callable[[object], None]
+) -> None:
+    """With certificates of two minutes: all are renewed, and then the first ones have expired."""
+    await asyncio.to_thread(settings, "mesh.certificateLifetime=2m")
+    workloads = ("gateway", "ingestion", "query", "auth", "nats")
+    async with load(gateway.url, api_key, gateway.ca, "CERTIFICATES") as running:
+        first = {name: await asyncio.to_thread(certificate, name) for name in workloads}
+        last = max(c.not_valid_after_utc for c in first.values())
+        assert last - datetime.now(UTC) < timedelta(minutes=3)
+        await asyncio.sleep((last - datetime.now(UTC)).total_seconds() + 5)
+        then = {name: await asyncio.to_thread(certificate, name) for name in workloads}
+        seen = running.seen()
+        report(seen)
+        check(seen)
+        assert seen.readers_waited_s < 5  # nothing was broken off for it
+    assert all(then[name].serial_number != first[name].serial_number for name in workloads)
+
+
+async def test_services_log_who_called_them(gateway: Gateway, api_key: str, settings: Callable[[str], object]) -> None:
+    """The gateway's identity, as the mesh has proved it; of answered calls where one looks closely."""
+    await asyncio.to_thread(settings, "ingestion.extraEnv[0].name=MDA_LOG_LEVEL,ingestion.extraEnv[0].value=debug")
+    async with Client.connect(gateway.url, api_key, root_certificates=gateway.ca) as client:
+        await client.put_instruments(DATASET, [Instrument(symbol="ALFA")])
+    with gateway.http() as http:
+        http.headers["authorization"] = f"Bearer {gateway.token(api_key)}"
+        refused = http.get("/v1/datasets/NO-SUCH-DATASET/instruments")
+        answered = http.get(f"/v1/datasets/{DATASET}/instruments")
+    assert (refused.status_code, answered.status_code) == (404, 200)
+    for event, answer in (("refused", refused), ("answered", answered)):
+        request_id = answer.headers["x-request-id"]
+        await asyncio.to_thread(eventually, lambda id_=request_id, event=event: bool(peers_of(id_, event)), 15)
+        assert peers_of(request_id, event) == [f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{RELEASE}-gateway"]
+
+
+def peers_of(request_id: str, event: str) -> list[str]:
+    """Return whom ingestion's pods have logged as the caller of a call."""
+    said = kubectl("logs", "-l", selector("ingestion"), "-c", "ingestion", "--tail=2000")
+    lines = [json.loads(line) for line in said.splitlines() if request_id in line]
+    return [line["peer"] for line in lines if line["event"] == event]
 
 
 def test_istio_has_nothing_to_say() -> None:

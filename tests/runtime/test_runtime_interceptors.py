@@ -274,6 +274,13 @@ async def test_a_refusal_is_logged_with_who_a_mesh_says_is_at_the_other_end(scop
     assert "peer" not in second
 
 
+async def test_an_answer_is_logged_with_its_peer_for_who_looks_closely(public: Caller) -> None:
+    with capture_logs([merge_contextvars]) as logs:
+        await public.answers("OneOne", OK, metadata={"x-forwarded-client-cert": "By=spiffe://y;URI=spiffe://a/sa/b"})
+    (answered,) = (entry for entry in logs if entry["event"] == "answered")
+    assert (answered["log_level"], answered["peer"]) == ("debug", "spiffe://a/sa/b")
+
+
 async def test_a_call_is_a_span_of_its_callers_trace(public: Caller, spans: InMemorySpanExporter) -> None:
     trace_id, parent_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     metadata = {"traceparent": f"00-{trace_id}-{parent_id}-01", "x-request-id": "r-3"}

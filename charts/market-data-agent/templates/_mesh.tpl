@@ -16,13 +16,18 @@ sidecar.istio.io/nativeSidecar: "true"
 proxy.istio.io/config: |
   holdApplicationUntilProxyStarts: true
   terminationDrainDuration: {{ add .Values.drain.delaySeconds .Values.drain.graceSeconds 5 }}s
+  {{- with .Values.mesh.certificateLifetime }}
+  proxyMetadata: {SECRET_TTL: {{ . }}}
+  {{- end }}
 sidecar.istio.io/proxyCPU: {{ .Values.mesh.proxyResources.requests.cpu | quote }}
 sidecar.istio.io/proxyMemory: {{ .Values.mesh.proxyResources.requests.memory | quote }}
 sidecar.istio.io/proxyMemoryLimit: {{ .Values.mesh.proxyResources.limits.memory | quote }}
 {{- end -}}
 
-{{/* The principal of a component, as the mesh proves it. Takes (list root component). */}}
-{{- define "mda.principal" -}}
+{{/* The principals of a component, of this release and its siblings, as the mesh proves them. Takes (list root component). */}}
+{{- define "mda.principals" -}}
 {{- $root := index . 0 -}}
-{{ $root.Values.mesh.trustDomain }}/ns/{{ $root.Release.Namespace }}/sa/{{ include "mda.fullname" $root }}-{{ index . 1 }}
+{{- range prepend $root.Values.siblings $root.Release.Name }}
+- {{ $root.Values.mesh.trustDomain }}/ns/{{ $root.Release.Namespace }}/sa/{{ include "mda.fullnameOf" (list $root .) }}-{{ index $ 1 }}
+{{- end }}
 {{- end -}}

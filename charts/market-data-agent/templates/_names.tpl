@@ -1,9 +1,25 @@
 {{/* Names, labels and images. */}}
 
 {{- define "mda.fullname" -}}
-{{- $name := default (ternary .Release.Name (printf "%s-mda" .Release.Name) (contains "mda" .Release.Name)) .Values.fullnameOverride -}}
+{{- include "mda.nameOf" (.Values.fullnameOverride | default .Release.Name | list (ne .Values.fullnameOverride "")) -}}
+{{- end -}}
+
+{{/* What a release's objects are called. Takes (list as-it-is name). */}}
+{{- define "mda.nameOf" -}}
+{{- $name := index . 1 -}}
+{{- if not (or (index . 0) (contains "mda" $name)) }}{{ $name = printf "%s-mda" $name }}{{ end -}}
 {{- /* Pods' names have 63 characters, and ours add up to 24. */ -}}
 {{- $name | trunc 38 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* What the objects of a release are called: of this one, or of a sibling. Takes (list root release). */}}
+{{- define "mda.fullnameOf" -}}
+{{- $root := index . 0 -}}
+{{- if eq (index . 1) $root.Release.Name -}}
+{{ include "mda.fullname" $root }}
+{{- else -}}
+{{ include "mda.nameOf" (list false (index . 1)) }}
+{{- end -}}
 {{- end -}}
 
 {{/* Labels by which a component's pods are found. Takes (list root component). */}}
@@ -65,9 +81,26 @@ nats://{{ include "mda.fullname" . }}-nats:4222
 {{- if and (not .Values.lake.uri) (eq .Values.lake.volume.accessMode "ReadWriteOnce") }}true{{ end -}}
 {{- end -}}
 
-{{/* A component's pods, in a network policy. Takes (list root component). */}}
+{{/* The services that this release runs, as a JSON array. */}}
+{{- define "mda.services" -}}
+{{- $names := list -}}
+{{- if .Values.services.enabled }}{{ $names = list "auth" "ingestion" "query" "archive" }}{{ end -}}
+{{- if and .Values.services.enabled .Values.queryHistory.enabled }}{{ $names = append $names "query-history" }}{{ end -}}
+{{ toJson $names }}
+{{- end -}}
+
+{{/* A component's pods, of this release and its siblings, in a network policy. Takes (list root component). */}}
 {{- define "mda.peer" -}}
+{{- $root := index . 0 -}}
 - podSelector:
+    {{- if $root.Values.siblings }}
+    matchLabels:
+      app.kubernetes.io/name: {{ $root.Chart.Name }}
+      app.kubernetes.io/component: {{ index . 1 }}
+    matchExpressions:
+    - {key: app.kubernetes.io/instance, operator: In, values: {{ prepend $root.Values.siblings $root.Release.Name | toJson }}}
+    {{- else }}
     matchLabels:
       {{- include "mda.selector" . | nindent 6 }}
+    {{- end }}
 {{- end -}}

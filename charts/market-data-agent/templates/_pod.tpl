@@ -8,6 +8,8 @@ runAsGroup: 65532
 fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
+# Container runtimes open low ports to everybody.
+sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: "1024"}]
 {{- end -}}
 {{- define "mda.containerSecurityContext" -}}
 allowPrivilegeEscalation: false

@@ -29,6 +29,7 @@ _NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number
 _ROWS: Final = field_tag(NumberedBatch, "batch")
 _NOTHING: Final = Encoded([], 0)
 _OPEN_TIMEOUT_S: Final = 10.0
+_OPEN_MOST_S: Final = 30.0
 _JOINED_BYTES: Final = 512 * 1024
 """Batches that wait are sent in messages of up to so many bytes."""
 _ACCEPTED_ROWS: Final = 1 << 19
@@ -286,7 +287,8 @@ class Publisher:
             metadata=metadata, wait_for_ready=True
         )
         try:
-            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            # Longer where it has not opened for long: it may be about to.
+            async with asyncio.timeout(min(_OPEN_TIMEOUT_S + backoff.failing_s, _OPEN_MOST_S)):
                 await call.write(self._open_message())
                 answer = await call.read()
             if answer is grpc.aio.EOF:

@@ -26,8 +26,11 @@ from marketdata.wire import parse
 
 _METHOD: Final = "/marketdata.query.v1.QueryService/Subscribe"
 _HEARTBEAT_S: Final = 2
-_SILENCE_S: Final = 3 * _HEARTBEAT_S
+_SILENCE_S: Final = 3.0 * _HEARTBEAT_S
 """A stream that is silent for this long, in seconds, is broken: watermarks come more often."""
+_ANSWER_MOST_S: Final = 30.0
+"""How long the first message may take where it did not come in time before: a server that is short of time must not be
+asked anew, by all its readers, whenever it is about to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Subscriber:
         self.symbols: dict[int, str] = {}
         self.cursor = start.cursor
         self.connections = 0
+        self._answer_s = _SILENCE_S
 
     def __aiter__(self) -> AsyncGenerator[Update]:
         """Yield updates.
@@ -211,11 +215,14 @@ class Subscriber:
         self.connections += 1
         if not self.cursor:
             self.began = ""
+        limit_s, answered = self._answer_s, False
         try:
             await call.write(self._request())
             while True:
-                async with asyncio.timeout(_SILENCE_S):
+                async with asyncio.timeout(limit_s):
                     data = await call.read()
+                limit_s = self._answer_s = _SILENCE_S
+                answered = True
                 if data is grpc.aio.EOF:
                     raise error_of(grpc.StatusCode.UNAVAILABLE, "the server ended the stream")
                 rows = decode_rows(data)  # most messages have these alone
@@ -230,6 +237,8 @@ class Subscriber:
                 if not message.HasField("end"):  # the status of the call says the same
                     yield self._update(message)
         except TimeoutError:
+            if not answered:
+                self._answer_s = min(2 * self._answer_s, _ANSWER_MOST_S)
             raise error_of(grpc.StatusCode.UNAVAILABLE, "the stream is silent") from None
         finally:
             call.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,7 +13,8 @@ from mda.gateway.settings import GatewaySettings, Limits, Upstream
 from mda.runtime.settings import Port, ServiceSettings
 
 _HEAP_SHARE: Final = 0.8  # Envoy's stacks, its code and buffers of the kernel count, too
-_Target = Annotated[str, Field(pattern=r"^.+:\d+$")]
+_Target = Annotated[str, Field(pattern=r"^[^,=]+:\d+$")]
+_Targets = Annotated[str, Field(pattern=r"^[^,=]+:\d+(=[1-9]\d{0,2}(,[^,=]+:\d+=[1-9]\d{0,2})*)?$")]
 
 
 class GatewayEnvironment(BaseSettings):
@@ -38,12 +40,12 @@ class GatewayEnvironment(BaseSettings):
     """The port of `/metrics`."""
     certificates: Path | None = None
     """The directory of `tls.crt` and `tls.key`."""
-    archive: _Target
-    """The archive service, as `host:port`; so are the others."""
-    auth: _Target
-    ingestion: _Target
-    query: _Target
-    history: _Target | None = None
+    archive: _Targets
+    """The archive service, as `host:port`; so are the others. Of several releases `host:port=weight,…`."""
+    auth: _Targets
+    ingestion: _Targets
+    query: _Targets
+    history: _Targets | None = None
     """Instances of query for methods of the past alone, if there are some."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call, as JSON."""
@@ -85,7 +87,13 @@ class GatewayEnvironment(BaseSettings):
         )
 
 
-def upstream(target: str) -> Upstream:
-    """Return what `host:port` says."""
-    host, _, port = target.rpartition(":")
-    return Upstream(host, int(port))
+def upstream(targets: str) -> Upstream:
+    """Return what `host:port` says, or several of them with their weights."""
+    first, *others = (_one(target) for target in targets.split(","))
+    return replace(first, others=tuple(others))
+
+
+def _one(target: str) -> Upstream:
+    address, _, weight = target.partition("=")
+    host, _, port = address.rpartition(":")
+    return Upstream(host, int(port), weight=int(weight or 1))

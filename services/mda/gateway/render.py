@@ -189,10 +189,34 @@ def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
 
 
 def _cluster(part: str, upstream: Upstream, **values: str) -> dict[str, Any]:
-    ports = (upstream.port, *upstream.more_ports)
-    endpoints = [{"lb_endpoints": [load("clusters/endpoint", host=upstream.host, port=port) for port in ports]}]
-    cluster: dict[str, Any] = load(f"clusters/{part}", endpoints=endpoints, **values)
+    cluster: dict[str, Any] = load(f"clusters/{part}", endpoints=_endpoints(upstream), **values)
+    if upstream.others:
+        cluster["common_lb_config"] |= load("clusters/by-weight")
     return cluster | load("clusters/by-address" if _is_address(upstream.host) else "clusters/by-name")
+
+
+def _endpoints(upstream: Upstream) -> list[dict[str, Any]]:
+    """Return the instances; those of several releases as places of their own, which Envoy can weigh."""
+    if not upstream.others:
+        return [{"lb_endpoints": _instances(upstream)}]
+    return [
+        load(
+            "clusters/release",
+            name=f"{release.host}:{release.port}",
+            weight=release.weight,
+            instances=[
+                # Each release's instances are asked for their health by their own name.
+                instance | {"endpoint": instance["endpoint"] | {"health_check_config": {"hostname": release.host}}}
+                for instance in _instances(release)
+            ],
+        )
+        for release in upstream.releases
+    ]
+
+
+def _instances(upstream: Upstream) -> list[dict[str, Any]]:
+    ports = (upstream.port, *upstream.more_ports)
+    return [load("clusters/endpoint", host=upstream.host, port=port) for port in ports]
 
 
 def _authority(name: str, upstream: Upstream) -> str:

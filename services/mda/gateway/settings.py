@@ -25,11 +25,22 @@ class Upstream:
         Its port.
     more_ports
         Ports of more instances on the same host.
+    weight
+        Its share of the calls, beside those of `others`.
+    others
+        The same service of other releases, each with a weight: calls are shared out among them.
     """
 
     host: str
     port: int
     more_ports: tuple[int, ...] = ()
+    weight: int = 1
+    others: tuple[Upstream, ...] = ()
+
+    @property
+    def releases(self) -> tuple[Upstream, ...]:
+        """The service of each release that gets calls."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             CALLS.labels(call.method, code.name).inc()
             if (client := client_of_call()) is not None:
                 CLIENT_CALLS.labels(client_label(client), call.method, code.name).inc()
+            if code is grpc.StatusCode.OK:
+                _LOG.debug("answered")
             if call.streams:
                 OPEN_STREAMS.labels(call.method).dec()
             else:
