@@ -22,8 +22,8 @@ from tests.abuse.neighbour import PATH
 from tests.polling import until
 from tests.stack.conftest import Stack, start
 
-_LOG: Final = logging.getLogger("abuse")
-_NOTICED_S: Final = 0.25
+LOG: Final = logging.getLogger("abuse")
+NOTICED_S: Final = 0.25
 """Who does harm has the same two processors: the ratio is of machines that do not share theirs."""
 
 
@@ -58,9 +58,15 @@ class Neighbour:
         enough = len(self.taken_s) + times
         until(lambda: len(self.taken_s) >= enough, within_s=30 + times / 20)
 
-    def p99_s(self) -> float:
-        """Return how long the slowest hundredth of calls takes, in seconds."""
-        return float(np.percentile(self.taken_s, 99))
+    def p99_s(self, since: int = 0) -> float:
+        """Return how long the slowest hundredth of its calls takes, in seconds, from some call on."""
+        return float(np.percentile(self.taken_s[since:], 99))
+
+    def next_p99_s(self) -> float:
+        """Return the same of calls from now on, over some seconds."""
+        since = len(self.taken_s)
+        self.until_called(200)
+        return self.p99_s(since)
 
     def _tell(self, text: str) -> None:
         assert self._process.stdin is not None
@@ -171,8 +177,8 @@ def unharmed(
         assert neighbour.failed == []
         ratio = neighbour.p99_s() / usual_p99_s
         record_property("p99_ratio", round(ratio, 2))
-        _LOG.info("p99 %.1f ms of %d calls, %.2f x", 1e3 * neighbour.p99_s(), len(neighbour.taken_s), ratio)
-        assert neighbour.p99_s() < max(2 * usual_p99_s, _NOTICED_S)
+        LOG.info("p99 %.1f ms of %d calls, %.2f x", 1e3 * neighbour.p99_s(), len(neighbour.taken_s), ratio)
+        assert neighbour.p99_s() < max(2 * usual_p99_s, NOTICED_S)
         after = target.memory()
         grown = {name: (after[name] - held) >> 20 for name, held in before.items() if name in after}
         assert all(mib < memory_mib for mib in grown.values()), grown
