@@ -15,7 +15,7 @@ from venues import CLOSE, CUT, PING, Answer, Venue, as_json, on_tape, rest, runn
 from marketdata.client import Client
 from marketdata.columns import ABSENT, NANOS, Batch, Kind
 from marketdata.v1.batch_pb2 import Side
-from mda.feeds.binance import Binance
+from mda.feeds.binance import STREAMS, Binance
 from mda.feeds.feed import Feed
 from mda.feeds.source import Alive, Connected, RefusedError, SourceError, Update
 
@@ -196,7 +196,7 @@ async def test_no_venue_is_an_error_that_may_pass_and_no_address_is_one_that_doe
 async def feeding(api: Api, venue: Venue, rest_url: str, *kinds: Kind) -> AsyncIterator[Feed]:
     """Run a feed, and stop it at the end."""
     async with Client.connect(api.url, api.api_key) as client:
-        source = Binance(["BNBBTC", "BNBUSDT"], kinds or tuple(Kind), url=venue.url, rest_url=rest_url)
+        source = Binance(["BNBBTC", "BNBUSDT"], kinds or tuple(STREAMS), url=venue.url, rest_url=rest_url)
         feed = Feed(client, source, "CRYPTO.BINANCE")
         task = asyncio.create_task(feed.run())
         try:

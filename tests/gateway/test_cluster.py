@@ -20,6 +20,7 @@ from test_live import AUDIENCE, ISSUER, LATEST, bearer, free_ports, serve, wait_
 from mda.gateway import GatewaySettings, Rate, render
 from mda.gateway.environment import GatewayEnvironment
 from mda.runtime.settings import ServiceSettings
+from tests.polling import until
 
 
 def test_settings_from_the_environment(cluster: GatewaySettings) -> None:
@@ -180,13 +181,20 @@ def test_metrics_and_nothing_else_of_the_admin_interface(
     assert httpx.post(f"{base}/metrics").status_code == 404
 
 
+def _waits_for(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 def test_connections_are_let_go_before_envoy_ends(started: tuple[subprocess.Popen[bytes], int, int, int]) -> None:
     envoy, port, admin, _ = started
     base = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mda.gateway.drain", "--admin-port", str(admin), "--delay", "1.5"]
     drainer = subprocess.Popen(command)
     try:
-        time.sleep(1)  # until it waits for the signal
+        until(lambda: _waits_for(drainer.pid, signal.SIGTERM))
         assert httpx.get(f"{base}/healthz").status_code == 200
         drainer.send_signal(signal.SIGTERM)
         began = time.monotonic()

@@ -66,7 +66,7 @@ async def test_every_selection_is_told_of_each_once_in_order(
         await eventually(lambda: all_rows(reader))
         assert told(reader.messages) == TOLD
         wanted = {Kind.TRADE: [1, 2, 6, 7, 30, 31, 8], Kind.QUOTE: [3, 4, 5]}
-        rows = [row for kind in kinds or Kind for row in wanted[kind]] if symbols in (None, ["A"]) else []
+        rows = [row for kind in kinds or wanted for row in wanted[kind]] if symbols in (None, ["A"]) else []
         assert sorted(reader.rows) == sorted(rows)
 
 

@@ -6,23 +6,17 @@ import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from marketdata.columns import Kind
-from mda.cli.feed_run import Plan, publish
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
-from mda.feeds import binance as binance_feed
-from mda.feeds import coinbase as coinbase_feed
-from mda.feeds.binance import Binance
-from mda.feeds.coinbase import Coinbase
-from mda.feeds.databento import Databento
-from mda.feeds.http_poll import MOST_BYTES, HttpPoll
 from mda.feeds.mapping import read_mapping
-from mda.feeds.source import Source
-from mda.feeds.synthetic import Synthetic
+
+if TYPE_CHECKING:  # sources are imported where they are used: they take long, and other commands do not need them
+    from mda.feeds.source import Source
 
 app = typer.Typer(help="Publish a live source: a venue, a resource of HTTP, a made-up market.", no_args_is_help=True)
 
@@ -99,11 +93,13 @@ def binance(
 
     Example: mda feed binance --symbols BTCUSDT,ETHUSDT
     """
+    from mda.feeds.binance import REST_URL, URL, Binance
+
     source = Binance(
         _symbols(symbols),
         _kinds(kind),
-        url=venue_url or binance_feed.URL,
-        rest_url=venue_rest_url or binance_feed.REST_URL,
+        url=venue_url or URL,
+        rest_url=venue_rest_url or REST_URL,
     )
     _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
@@ -128,11 +124,13 @@ def coinbase(
 
     Example: mda feed coinbase --symbols BTC-USD,ETH-USD
     """
+    from mda.feeds.coinbase import REST_URL, URL, Coinbase
+
     source = Coinbase(
         _symbols(symbols),
         _kinds(kind),
-        url=venue_url or coinbase_feed.URL,
-        rest_url=venue_rest_url or coinbase_feed.REST_URL,
+        url=venue_url or URL,
+        rest_url=venue_rest_url or REST_URL,
     )
     _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
@@ -166,6 +164,8 @@ def databento(
     if not key:
         raise StackError(f"There is no key. Set {_KEY}.")
     schemas = [chosen.value for chosen in schema or list(Schema)]
+    from mda.feeds.databento import Databento
+
     source = Databento(
         key, dataset, _symbols(symbols), schemas, stype_in=stype_in, gateway=None if gateway is None else _host(gateway)
     )
@@ -188,7 +188,7 @@ def http(
     header_file: Annotated[
         Path | None, typer.Option("--header-file", help="A file of headers to send, a line each: Name: value.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="The most bytes of an answer.")] = MOST_BYTES,
+    max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="The most bytes of an answer.")] = 16 << 20,
     producer: ProducerOption = None,
     spool: SpoolOption = None,
     seconds: SecondsOption = None,
@@ -204,6 +204,8 @@ def http(
 
     Example: mda feed http https://example.com/trades.json --mapping map.yaml --dataset TEST --records data
     """
+    from mda.feeds.http_poll import HttpPoll
+
     source = HttpPoll(
         resource,
         read_mapping(mapping),
@@ -235,6 +237,8 @@ def synthetic(
 
     Example: mda feed synthetic --dataset TEST --seed 7
     """
+    from mda.feeds.synthetic import Synthetic
+
     source = Synthetic(seed, interval_ms)
     _publish(source, dataset, producer, spool, seconds, every, output, data, url, key_file)
 
@@ -252,6 +256,8 @@ def _publish(
     key_file: Path | None,
 ) -> None:
     address, key = connection(data, url, key_file)
+    from mda.cli.feed_run import Plan, publish
+
     plan = Plan(source, dataset, producer, seconds, every_s, as_json=output is FeedOutput.JSON, spool=spool)
     publish(plan, address, key)
 

@@ -50,7 +50,7 @@ class Binance(Source):
     def __init__(
         self,
         symbols: Sequence[str],
-        kinds: Sequence[Kind] = tuple(Kind),
+        kinds: Sequence[Kind] = tuple(STREAMS),
         *,
         url: str = URL,
         rest_url: str = REST_URL,

@@ -53,7 +53,7 @@ class Coinbase(Source):
     def __init__(
         self,
         products: Sequence[str],
-        kinds: Sequence[Kind] = tuple(Kind),
+        kinds: Sequence[Kind] = tuple(CHANNELS),
         *,
         url: str = URL,
         rest_url: str = REST_URL,
