@@ -124,7 +124,7 @@ def test_parquet_with_rows_of_many_instruments(stack: Stack, connected: Client, 
 
 
 def test_ctrl_c_stops_and_the_next_run_goes_on(stack: Stack, tmp_path: Path) -> None:
-    rows = 5_000_000
+    rows = 1_500_000
     numbers = np.arange(rows)
     columns = {"ts_event": FIRST_NS + numbers, "symbol": ["Z"] * rows, "price": numbers + 1}
     path = tmp_path / "large.parquet"
