@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+_SCALED: Final = PRICES | SIZES
 _TIMES: Final = frozenset({"ts_event", "ts_recv"})
 _WORDS: Final = {"side": ("unknown", "buy", "sell"), "action": ("trade", "cancel", "correct")}
 """Columns whose values have names: those of `Side` and `TradeAction`."""
@@ -148,7 +149,7 @@ def _array(batch: Batch, column: Column, prices: Prices) -> Any:
     if column.dtype.itemsize == np.dtype(np.int64).itemsize:
         absent = values == ABSENT
         absent = absent if absent.any() else None
-    if column.name in PRICES | SIZES:
+    if column.name in _SCALED:
         return _units(values, prices, absent)
     kind = pa.timestamp("ns", "UTC") if column.name in _TIMES else pa.from_numpy_dtype(column.dtype)
     return array_of(values, kind, absent)

@@ -16,7 +16,7 @@ from marketdata.client import Client
 from marketdata.columns import ABSENT, MAX_ROWS, Batch, concatenate
 from marketdata.v1.gap_pb2 import Gap
 
-_MOST_ROWS: Final = 4 << 20
+MOST_ROWS: Final = 4 << 20
 """A gap of more rows is not filled: they are held until all are there."""
 
 
@@ -47,14 +47,14 @@ class Filling:
 
     def take(self, batch: Batch) -> None:
         """Keep the rows of a batch that are missing here."""
+        if self.missing > MOST_ROWS or (self.gap.kind and self.gap.kind != batch.kind):
+            return
         numbers = batch["sequence"]
         wanted = (numbers >= np.uint64(self.gap.first_sequence)) & (numbers <= np.uint64(self.gap.last_sequence))
         wanted &= numbers != np.uint64(ABSENT)
         if self.gap.instrument_id:
             wanted &= batch["instrument_id"] == self.gap.instrument_id
-        if self.gap.kind and self.gap.kind != batch.kind:
-            return
-        if wanted.any() and self.missing <= _MOST_ROWS:
+        if wanted.any():
             self.batches.append(batch.take(wanted))
 
     def rows(self) -> Iterator[Batch]:

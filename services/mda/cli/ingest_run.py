@@ -13,7 +13,7 @@ from marketdata.client import Client
 from marketdata.columns import FIELDS, Batch, Kind
 from marketdata.errors import ApiError
 from marketdata.v1.instrument_pb2 import Instrument
-from mda.cli.backfill import Filling, fill, gather, open_gaps
+from mda.cli.backfill import MOST_ROWS, Filling, fill, gather, open_gaps
 from mda.cli.progress import RowProgress
 from mda.feeds.columnar import ColumnFile
 from mda.feeds.dbn import DbnFile
@@ -113,6 +113,11 @@ class Ingestion:
 
     def _tell_partial(self, filling: Filling) -> None:
         gap, found = filling.gap, filling.found
+        if filling.missing > MOST_ROWS:
+            self._out.print(
+                f"  {gap.producer} {gap.first_sequence} to {gap.last_sequence}: {filling.missing:,} rows are more than "
+                f"can be filled in at once, {MOST_ROWS:,}. It is left as it is: `mda ingest` without --backfill takes them."
+            )
         if 0 < found < filling.missing:
             self._out.print(
                 f"  {gap.producer} {gap.first_sequence} to {gap.last_sequence}: the files have {found:,} of "
