@@ -116,7 +116,7 @@ class Ingestion:
         if filling.missing > MOST_ROWS:
             self._out.print(
                 f"  {gap.producer} {gap.first_sequence} to {gap.last_sequence}: {filling.missing:,} rows are more than "
-                f"can be filled in at once, {MOST_ROWS:,}. It is left as it is: `mda ingest` without --backfill takes them."
+                f"can be filled in at once, {MOST_ROWS:,}. It is left as it is."
             )
         if 0 < found < filling.missing:
             self._out.print(
