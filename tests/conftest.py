@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 from nats.aio.client import Client
 
@@ -15,6 +16,15 @@ from tests.tape.nats_server import NatsServer
 # No deadline: machines that run tests are busy.
 settings.register_profile("mda", deadline=None, max_examples=50)
 settings.load_profile("mda")
+
+# Tracebacks as Python writes them: the ones with colours and locals take seconds where processors are short.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

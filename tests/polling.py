@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 
-def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
     """Wait until something is true; fail if it is not in time."""
     deadline = time.monotonic() + within_s
     while not condition():

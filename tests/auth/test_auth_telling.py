@@ -25,7 +25,7 @@ from tests.auth.conftest import StandingClock
 from tests.tape.nats_server import NatsServer
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.005)

@@ -189,7 +189,8 @@ class Torrent(Source):
 @pytest.mark.timeout(240)
 async def test_a_slow_tape_stops_the_reading_and_nothing_is_lost(api: Api, nats_url: str) -> None:
     """NATS is halted: what waits is bounded, the source is left alone, and all of it comes in the end."""
-    (server,) = [child for child in psutil.Process().children() if child.name() == "nats-server"]
+    port = nats_url.rpartition(":")[2]
+    (server,) = [child for child in psutil.Process().children() if port in child.cmdline()]
     source = Torrent()
 
     async def halt(feed: Feed) -> None:

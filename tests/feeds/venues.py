@@ -175,7 +175,7 @@ async def on_tape(nats_url: str, dataset: str) -> OnTape:
         await client.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(seconds):
         while not condition():

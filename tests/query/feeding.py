@@ -123,7 +123,7 @@ class Reader:
         """The newest cursor."""
         return next(message.cursor for message in reversed(self.messages) if message.cursor)
 
-    async def until(self, condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], within_s: float = 30.0) -> None:
         await eventually(condition, within_s=within_s)
 
 

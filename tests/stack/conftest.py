@@ -57,9 +57,10 @@ class Stack:
 
     def mda(self, *args: str, check: bool = True, **given: Any) -> subprocess.CompletedProcess[str]:
         """Run `mda` on the stack, given an environment or input, if any."""
-        return subprocess.run(
-            [MDA, *args, "--data", str(self.data)], check=check, capture_output=True, text=True, timeout=90, **given
-        )
+        command = [MDA, *args, "--data", str(self.data)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=90, **given)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
 
     @property
     def state(self) -> dict[str, Any]:
@@ -145,9 +146,9 @@ async def client(stack: Stack) -> AsyncGenerator[Client]:
         yield connected
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tokens(stack: Stack) -> dict[str, str | None]:
-    """Give tokens of every sort, by name."""
+    """Give tokens of every sort, by name; to each module its own, as they expire."""
     kid, private = stack.signing_key()
     public = serialization.load_pem_private_key(private.encode(), None).public_key()
     public_pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -74,7 +74,7 @@ async def _now(client: Client) -> str:
 
 
 async def _until(received: Received, rows: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while received.total.rows < rows:
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)  # for rows that are too many

@@ -133,14 +133,15 @@ def test_streams_have_a_limit_wherever_they_are(limited: Stack, rest: httpx.Clie
         assert (refused.status_code, reason(refused)) == (429, "TOO_MANY_STREAMS")
         until(lambda: usage(limited, key)["streams"] == "2")
 
-        async def scan() -> str:
+        async def scan() -> ApiError:
             async with grpc.aio.insecure_channel(limited.target) as channel:
                 call = QueryServiceStub(channel).Scan(ScanRequest(dataset="LIMITS"), metadata=tuple(sent.items()))
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await call.read()
-                return api_error(caught.value).reason
+                return api_error(caught.value)
 
-        assert asyncio.run(scan()) == "TOO_MANY_STREAMS"  # history has heard of those at query
+        error = asyncio.run(scan())
+        assert error.reason == "TOO_MANY_STREAMS", error  # history has heard of those at query
     until(lambda: usage(limited, key)["streams"] == "0")
     with streaming(rest, snapshot, sent):
         pass
@@ -161,7 +162,8 @@ def test_rows_of_a_day_are_counted_and_used_up(limited: Stack, rest: httpx.Clien
     key = key_of("--rows-per-day", "350")
     sent = headers(limited, key)
     path = f"/v1/datasets/LIMITS/quotes?start={DAY}&page_size=100"
-    assert len(rest.get(path, headers=sent).json()["quotes"]) == 100
+    answer = rest.get(path, headers=sent)
+    assert len(answer.raise_for_status().json()["quotes"]) == 100
     until(lambda: usage(limited, key)["rows_today"] == "100")
 
     async def publish() -> None:

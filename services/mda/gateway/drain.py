@@ -45,6 +45,7 @@ async def _run(admin_port: int, delay_s: float) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    print("Waits for SIGTERM.", flush=True)  # noqa: T201
     await stopping.wait()
     await drain(admin_port, delay_s)
 
