@@ -75,8 +75,8 @@ async def _chain(running: Running, rate: int) -> list[float]:
     return delays
 
 
-async def measure(running: Running, rate: int, *, gateway: bool) -> list[float]:
-    """Return how late each of the batches of some seconds was, in milliseconds."""
+async def measure(running: Running, rate: int, *, gateway: bool, seconds: float = _SECONDS) -> list[float]:
+    """Return how late each of the batches of so many seconds was, in milliseconds."""
     delays: list[float] = []
     ready = asyncio.Event()
 
@@ -95,8 +95,8 @@ async def measure(running: Running, rate: int, *, gateway: bool) -> list[float]:
         reader = asyncio.create_task(read())
         await ready.wait()
         async with Publisher.open(writing, tokens, DATASET, f"latency-{rate}-{gateway}") as publisher:
-            await _send(rate, lambda due_ns: publisher.publish(due(_TEMPLATE, due_ns)))
-        await _until_all(delays, rate)
+            await _send(rate, lambda due_ns: publisher.publish(due(_TEMPLATE, due_ns)), seconds)
+        await _until_all(delays, rate, seconds)
         reader.cancel()
     return delays
 
@@ -126,8 +126,8 @@ async def _jetstream(running: Running, rate: int) -> list[float]:
     return delays
 
 
-async def _send(rate: int, send: Callable[[int], Awaitable[object]]) -> None:
-    count = int(rate * _SECONDS)
+async def _send(rate: int, send: Callable[[int], Awaitable[object]], seconds: float = _SECONDS) -> None:
+    count = int(rate * seconds)
     start_ns = time.time_ns() + 50_000_000
     for number in range(count):
         due_ns = start_ns + number * 1_000_000_000 // rate
@@ -135,7 +135,7 @@ async def _send(rate: int, send: Callable[[int], Awaitable[object]]) -> None:
         await send(due_ns)
 
 
-async def _until_all(delays: list[float], rate: int) -> None:
+async def _until_all(delays: list[float], rate: int, seconds: float = _SECONDS) -> None:
     deadline = time.monotonic() + 60
-    while len(delays) < int(rate * _SECONDS) and time.monotonic() < deadline:
+    while len(delays) < int(rate * seconds) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)

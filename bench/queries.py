@@ -1,9 +1,17 @@
-"""What 50 who ask for the past at the same time cost those who read live."""
+"""What 50 who ask for the past at the same time cost those who read live.
+
+Those who ask are in a process of their own, `python -m bench.queries URL START_NS`, with the API key on standard
+input; it ends when its standard input does. Each line it writes is how long an answer took in milliseconds, or
+why there was none. In the process that reads live they would be measured along with it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import numpy as np
@@ -23,6 +31,7 @@ _BATCH: Final = 10_000
 _HOUR_NS: Final = 3_600 * NANOS
 _ASKING: Final = 50
 _PER_S: Final = 100
+_SECONDS: Final = 20.0
 
 
 async def run(running: Running, report: Report) -> None:
@@ -31,21 +40,17 @@ async def run(running: Running, report: Report) -> None:
     async with running.client() as client:
         await _publish(client, start_ns)
         await _archived(running)
-        before = await measure(running, _PER_S, gateway=True)
-        taken: list[float] = []
-        refused: list[str] = []
-        asking = [asyncio.create_task(_ask(client, number, start_ns, taken, refused)) for number in range(_ASKING)]
-        await asyncio.sleep(1)
-        during = await measure(running, _PER_S, gateway=True)
-        for task in asking:
-            task.cancel()
+        before = await measure(running, _PER_S, gateway=True, seconds=_SECONDS)
+        async with _asking(running, start_ns) as answers:
+            during = await measure(running, _PER_S, gateway=True, seconds=_SECONDS)
+    taken = [float(answer) for answer in answers if answer[0].isdigit()]
     group = f"{_ASKING} ask for the past of {_ROWS:,} rows, {_PER_S} batches/s live"
     for name, percentile in (("p50", 50), ("p99", 99)):
         usual = float(np.percentile(before, percentile))
         report.add(group, f"{name} of live rows, before", usual, "ms")
         report.add(group, f"{name} of live rows, meanwhile", float(np.percentile(during, percentile)), "ms", usual)
     report.add(group, "answers", len(taken), "")
-    report.add(group, "refused as too many", len(refused), "")
+    report.add(group, "refused as too many", len(answers) - len(taken), "")
     report.add(group, "p50 of an answer", float(np.percentile(taken, 50)), "ms")
 
 
@@ -71,7 +76,36 @@ async def _archived(running: Running) -> None:
         await stub.Compact(CompactRequest(dataset=DATASET), metadata=metadata)
 
 
-async def _ask(client: Client, number: int, start_ns: int, taken: list[float], refused: list[str]) -> None:
+@asynccontextmanager
+async def _asking(running: Running, start_ns: int) -> AsyncGenerator[list[str]]:
+    """Have others ask meanwhile; give what they write, which is whole at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.queries", running.url, str(start_ns)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(running.secrets["api_key"].encode() + b"\n")
+    answers = [(await process.stdout.readline()).decode()]  # they are at work now
+    try:
+        yield answers
+    finally:
+        rest, _ = await process.communicate(b"")  # ends its standard input
+        answers += rest.decode().splitlines()
+
+
+async def _ask_until_stopped(url: str, start_ns: int) -> None:
+    """Be those who ask."""
+    key = sys.stdin.readline().strip()
+    async with Client.connect(url, key) as client, asyncio.TaskGroup() as tasks:
+        asking = [tasks.create_task(_ask(client, number, start_ns)) for number in range(_ASKING)]
+        await asyncio.to_thread(sys.stdin.read)
+        for task in asking:
+            task.cancel()
+
+
+async def _ask(client: Client, number: int, start_ns: int) -> None:
     symbols = [f"B{number % INSTRUMENTS}"]
     while True:
         began = time.perf_counter()
@@ -87,7 +121,11 @@ async def _ask(client: Client, number: int, start_ns: int, taken: list[float], r
                     source=BarSource.BAR_SOURCE_QUOTE_MIDS,
                 )
         except ApiError as error:
-            refused.append(error.reason)
+            print(error.reason or "UNKNOWN", flush=True)
             await asyncio.sleep(0.2)
         else:
-            taken.append((time.perf_counter() - began) * 1e3)
+            print(f"{(time.perf_counter() - began) * 1e3:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_ask_until_stopped(sys.argv[1], int(sys.argv[2])))

@@ -209,4 +209,6 @@ async def test_what_stands_back_does_so_once_it_is_ready(tmp_path: Path) -> None
     go.set()
     await starting
     await _until(lambda: process.nice() == 7)
+    usable = sorted(os.sched_getaffinity(0))
+    await _until(lambda: process.cpu_affinity() == (usable[1:] or usable))
     await supervisor.stop()

@@ -39,7 +39,7 @@ _HISTORY: Final = "history"
 
 _PROCESSES: Final = (*_SERVICES, _HISTORY)
 _INTERNAL: Final = ("nats", "admin", *_PROCESSES, *(f"metrics_{name}" for name in _PROCESSES))
-_NICE: Final = 15
+_NICE: Final = 5
 _RANDOM: Final = {"nats_token": 24, "cursor_key": 24, "auth_kek": 32}
 """How many random bytes each secret has."""
 _CLIENTS: Final = {

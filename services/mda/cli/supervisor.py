@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ class Spec:
     ready
         Tells whether it is ready for what comes after it.
     nice
-        How far it stands back where processors are short, once it is ready: 0, not at all, to 19.
+        How far it stands back where processors are short, once it is ready: 0, not at all, to 19. One that does
+        leaves the first processor to others, too.
     takeover
         How it takes over from the one before it; None if it starts after that one has ended.
     """
@@ -275,8 +277,16 @@ async def _stand_back_once_ready(pid: int, spec: Spec) -> None:
 
 
 def _stand_back(pid: int, nice: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended already, or this kernel has no such groups
+    """Have a process and its threads come after others, and keep off the first processor, if there are more."""
+    if sys.platform != "linux":
         os.setpriority(os.PRIO_PROCESS, pid, nice)
+        return
+    rest = sorted(os.sched_getaffinity(0))[1:]
+    with contextlib.suppress(OSError):  # it has ended already, or this kernel has no such groups
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
+            if rest:
+                os.sched_setaffinity(int(thread.name), rest)
         # Where Linux shares processors among sessions first, the session's own number counts.
         Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 

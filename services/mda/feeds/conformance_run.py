@@ -58,7 +58,7 @@ class Tally:
     """Adds up rows: a digest of all, of each kind and of each instrument id."""
 
     def __init__(self) -> None:
-        self.kinds = dict.fromkeys(KINDS, Digest())
+        self.kinds: dict[Kind, Digest] = dict.fromkeys(KINDS, Digest())
         self.instruments: defaultdict[int, Digest] = defaultdict(Digest)
         self._waiting: dict[Kind, list[Batch]] = {kind: [] for kind in KINDS}
         self._rows = 0
