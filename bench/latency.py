@@ -17,9 +17,10 @@ from nats.js import api
 
 from bench.chain import PUBLISH, SUBSCRIBE, chain
 from bench.report import Report
-from bench.stack import DATASET, Running, due, quotes
+from bench.stack import DATASET, Running, quotes
 from marketdata.publisher import Publisher
 from marketdata.subscriber import Start, Subscriber
+from mda.cli.bench_run import due
 from mda.tape.payload import decode_payload, encode_payload
 
 _RATES: Final = (100, 500, 1_000, 5_000)

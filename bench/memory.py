@@ -15,10 +15,11 @@ import numpy as np
 import psutil
 
 from bench.report import Report
-from bench.stack import DATASET, Running, due, quotes
+from bench.stack import DATASET, Running, quotes
 from marketdata.client import Client
 from marketdata.errors import UnavailableError
 from marketdata.subscriber import Start
+from mda.cli.bench_run import due
 
 _PER_S: Final = 50
 _ROWS: Final = 100

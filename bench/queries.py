@@ -18,13 +18,14 @@ import numpy as np
 
 from bench.latency import measure
 from bench.report import Report
-from bench.stack import DATASET, INSTRUMENTS, Running, quotes
+from bench.stack import DATASET, Running, quotes
 from marketdata.archive.v1.archive_service_pb2 import CompactRequest, GetStatusRequest, GetStatusResponse
 from marketdata.archive.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from marketdata.client import Client
 from marketdata.columns import NANOS, Batch
 from marketdata.errors import ApiError
 from marketdata.v1.bar_pb2 import BarSource
+from mda.cli.bench_run import INSTRUMENTS
 
 _ROWS: Final = 2_000_000
 _BATCH: Final = 10_000

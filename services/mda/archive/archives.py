@@ -54,14 +54,16 @@ class Archives:
         self._tasks = tasks
         self._open: dict[str, Archive] = {}
 
-    def get(self, dataset: str) -> Archive:
-        """Return a dataset's archive.
+    async def get(self, dataset: str) -> Archive:
+        """Return a dataset's archive; begin it, if the dataset was made just now.
 
         Raises
         ------
         MarketDataError
-            UNKNOWN_DATASET.
+            UNKNOWN_DATASET; TAPE_UNAVAILABLE if it is not known whether there is one.
         """
+        if dataset not in self._open:
+            await self._look()
         if dataset not in self._open:
             raise unknown_dataset(dataset)
         return self._open[dataset]
@@ -70,9 +72,12 @@ class Archives:
         """Begin the archive of every dataset that there is, and of those to come, for ever."""
         while True:
             with contextlib.suppress(MarketDataError):  # the tape does not answer: next time
-                for dataset in await list_datasets(self._client):
-                    self._begin(dataset)
+                await self._look()
             await asyncio.sleep(_DISCOVER_S)
+
+    async def _look(self) -> None:
+        for dataset in await list_datasets(self._client):
+            self._begin(dataset)
 
     def _begin(self, dataset: str) -> None:
         if dataset in self._open:

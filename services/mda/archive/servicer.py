@@ -43,7 +43,7 @@ class ArchiveServicer:
 
     async def GetStatus(self, request: GetStatusRequest, context: Context) -> GetStatusResponse:
         """Tell how far an archive is."""
-        archive = self._archives.get(request.dataset)
+        archive = await self._archives.get(request.dataset)
         archiver = archive.archiver
         bounds = await archiver.tape.bounds()
         with _told(request.dataset):
@@ -62,14 +62,14 @@ class ArchiveServicer:
 
     async def Compact(self, request: CompactRequest, context: Context) -> CompactResponse:
         """Write small files together."""
-        archiver = self._archives.get(request.dataset).archiver
+        archiver = (await self._archives.get(request.dataset)).archiver
         with _told(request.dataset):
             done = await archiver.compact(whole=True)
         return CompactResponse(files_before=done.before, files_after=done.after, rows=done.rows)
 
     async def Verify(self, request: VerifyRequest, context: Context) -> VerifyResponse:
         """Compare tape and lake."""
-        archive = self._archives.get(request.dataset)
+        archive = await self._archives.get(request.dataset)
         with _told(request.dataset):
             found = await verify(archive.archiver, archive.lake(), request.first_sequence, request.last_sequence)
         return VerifyResponse(

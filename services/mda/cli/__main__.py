@@ -10,6 +10,7 @@ from rich.console import Console
 from marketdata.errors import ApiError
 from mda.cli import (
     audit,
+    bench,
     clients,
     conformance,
     connect,
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, connect, ingest, watch, export, replay, gaps, usage, conformance, doctor):
+for module in (up, connect, ingest, watch, export, replay, gaps, usage, conformance, bench, doctor):
     app.registered_commands += module.app.registered_commands
 GROUPS = (
     ("query", query),

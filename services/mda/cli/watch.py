@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from marketdata.client import Client
 from marketdata.columns import ABSENT, Batch, Kind
@@ -20,6 +21,7 @@ from marketdata.subscriber import Start, Subscriber
 from marketdata.v1.gap_pb2 import Gap
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
+from mda.cli.watch_plot import Plot
 from mda.market.decimals import format_decimal
 from mda.market.latest import latest_rows
 
@@ -42,6 +44,16 @@ class Line:
     trade_size: int = ABSENT
     rows: int = 0
     time_ns: int = 0
+
+    @property
+    def is_two_sided(self) -> bool:
+        """Whether it has a bid and an ask."""
+        return ABSENT not in {self.bid, self.ask}
+
+    @property
+    def middle(self) -> float:
+        """The middle of bid and ask, in nanos of the price."""
+        return (self.bid + self.ask) / 2
 
 
 @dataclass(slots=True)
@@ -82,6 +94,7 @@ class Health:
 def watch(
     symbols: Annotated[list[str] | None, typer.Argument(help="Symbols; all where none is named.")] = None,
     dataset: Annotated[str, typer.Option("--dataset", "-s", help="The dataset.")] = "SIM",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the middle of bid and ask instead of the table.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
@@ -89,39 +102,87 @@ def watch(
 ) -> None:
     """Show quotes and trades as they come. Ctrl-C stops.
 
-    Example: mda watch ALFA ECHO/USD
+    With --plot: one symbol by its price, several by their moves since the start; the newest five minutes.
+
+    Examples: mda watch ALFA ECHO/USD
+              mda watch --plot ALFA
     """
     address, key = connection(data, url, key_file)
-    asyncio.run(_watch(symbols or None, dataset, seconds, address, key))
+    asyncio.run(_watch(symbols or None, dataset, seconds, address, key, plot=plot))
 
 
-async def _watch(symbols: list[str] | None, dataset: str, seconds: float | None, url: str, api_key: str) -> None:
-    console = Console()
-    lines: dict[str, Line] = {}
+async def _watch(
+    symbols: list[str] | None, dataset: str, seconds: float | None, url: str, api_key: str, *, plot: bool
+) -> None:
     health = Health()
     async with Client.connect(url, api_key) as client:
         subscriber = client.subscribe(
             dataset, symbols, Start(snapshot=True), on_gap=health.note_gap, on_watermark=health.note_watermark
         )
-        with Live(console=console, refresh_per_second=_REFRESH_PER_S) as live:
+        with Live(console=Console(), refresh_per_second=_REFRESH_PER_S) as live:
+            screen = Screen(live, subscriber, dataset, health, Plot() if plot else None)
             try:
                 async with asyncio.timeout(seconds):
-                    await _follow(subscriber, dataset, lines, health, live)
+                    await _follow(subscriber, screen)
             except TimeoutError:
-                live.update(_table(dataset, lines, subscriber, health, wide=live.console.width >= _WIDE))
+                screen.draw()
 
 
-async def _follow(subscriber: Subscriber, dataset: str, lines: dict[str, Line], health: Health, live: Live) -> None:
-    drawn_s = 0.0
+class Screen:
+    """What is shown.
+
+    Parameters
+    ----------
+    live
+        Where.
+    subscriber, dataset, health
+        What of.
+    plot
+        The drawing; None where it is a table.
+    """
+
+    def __init__(self, live: Live, subscriber: Subscriber, dataset: str, health: Health, plot: Plot | None) -> None:
+        self.dataset = dataset
+        self.lines: dict[str, Line] = {}
+        self._live = live
+        self._subscriber = subscriber
+        self._health = health
+        self._plot = plot
+        self._drawn_s = 0.0
+
+    def draw_at_times(self) -> None:
+        """Show what there is, unless that was done just now."""
+        if time.monotonic() - self._drawn_s > 1 / _REFRESH_PER_S:
+            self.draw()
+
+    def draw(self) -> None:
+        """Show what there is."""
+        self._drawn_s = time.monotonic()
+        caption = self._caption()
+        if self._plot is None:
+            self._live.update(_table(self.dataset, self.lines, caption, wide=self._live.console.width >= _WIDE))
+            return
+        self._plot.note(
+            {symbol: line.middle for symbol, line in self.lines.items() if line.is_two_sided}, self._drawn_s
+        )
+        width, height = self._live.console.size
+        drawing = self._plot.text(self.dataset, width, height)
+        self._live.update(Group(Text.from_ansi(drawing), Text(caption, style="dim italic")))
+
+    def _caption(self) -> str:
+        rows = sum(line.rows for line in self.lines.values())
+        connections = f"connections: {self._subscriber.connections}"
+        return f"{self._health.rate(rows):,.0f} rows/s, {self._health.text()}, {connections}; Ctrl-C stops"
+
+
+async def _follow(subscriber: Subscriber, screen: Screen) -> None:
     async for update in subscriber:
         unknown = [s.symbol for s in update.status.symbols if not s.instrument_id] if update.status else []
         if unknown:
-            raise StackError(f"{dataset} has no {', '.join(unknown)}. Without a symbol, `mda watch` shows all.")
+            raise StackError(f"{screen.dataset} has no {', '.join(unknown)}. Without a symbol, `mda watch` shows all.")
         for batch in (*update.snapshot, *update.batches):
-            _take(batch, lines, subscriber.symbols)
-        if time.monotonic() - drawn_s > 1 / _REFRESH_PER_S:
-            drawn_s = time.monotonic()
-            live.update(_table(dataset, lines, subscriber, health, wide=live.console.width >= _WIDE))
+            _take(batch, screen.lines, subscriber.symbols)
+        screen.draw_at_times()
 
 
 def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None:
@@ -138,9 +199,7 @@ def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None
             line.trade, line.trade_size = int(batch["price"][row]), int(batch["size"][row])
 
 
-def _table(dataset: str, lines: dict[str, Line], subscriber: Subscriber, health: Health, *, wide: bool) -> Table:
-    rows = sum(line.rows for line in lines.values())
-    caption = f"{health.rate(rows):,.0f} rows/s, {health.text()}, connections: {subscriber.connections}; Ctrl-C stops"
+def _table(dataset: str, lines: dict[str, Line], caption: str, *, wide: bool) -> Table:
     table = Table(title=dataset, caption=caption)
     table.add_column("symbol", no_wrap=True)
     sizes = ("bid size", "ask size", "last size")
@@ -148,7 +207,7 @@ def _table(dataset: str, lines: dict[str, Line], subscriber: Subscriber, health:
         if wide or name not in sizes:
             table.add_column(name, justify="right", no_wrap=True)
     for symbol, line in sorted(lines.items()):
-        spread = _text(line.ask - line.bid) if ABSENT not in {line.ask, line.bid} else "-"
+        spread = _text(line.ask - line.bid) if line.is_two_sided else "-"
         bid, ask, last = ([_text(line.bid)], [_text(line.ask)], [_text(line.trade)])
         if wide:
             bid, ask = [_text(line.bid_size), *bid], [*ask, _text(line.ask_size)]
