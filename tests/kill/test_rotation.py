@@ -151,6 +151,7 @@ async def test_a_new_gateway_costs_no_call(stack: Stack) -> None:
         await _until(lambda: caller.made > made + 200, 20)
 
 
+@pytest.mark.timeout(600)
 async def test_a_new_signing_key_fails_no_call(stack: Stack, pytestconfig: pytest.Config) -> None:
     if not pytestconfig.getoption("--rotate-keys"):
         pytest.skip("takes three minutes: --rotate-keys")
