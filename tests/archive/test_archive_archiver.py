@@ -111,6 +111,20 @@ async def test_gaps_and_instruments_are_tables_of_their_own(client: Client, tmp_
             await eventually(lambda expected=expected: symbols() == expected)
 
 
+async def test_gaps_of_no_instrument_are_written_together(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path) as archiver:
+        for number in range(3):
+            gap = Gap(producer="feed", cause=Gap.CAUSE_DISCONNECTED, state=Gap.STATE_OPEN, last_sequence=number)
+            await feed.write(trades(1 + number), gaps=[gap])
+            await caught_up(archiver, feed)
+        assert len(DeltaTable(tmp_path / feed.dataset / "gaps").file_uris()) > 1
+        await archiver.compact(whole=True)
+    table = DeltaTable(tmp_path / feed.dataset / "gaps")
+    assert len(table.file_uris()) == 1
+    assert sorted(table.to_pyarrow_table().column("last_sequence").to_pylist()) == [0, 1, 2]
+
+
 async def test_a_column_may_be_added_while_old_files_stay(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

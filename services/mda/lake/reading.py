@@ -106,10 +106,18 @@ def _read_footer(location: Location, file: LakeFile) -> _Footer:
     bounds: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
     for name in _GROUP_BOUNDS:
         if name in names:
-            found: list[Any] = [group.column(names.index(name)).statistics for group in groups]
-            least = np.array([one.min for one in found], dtype=np.int64)
-            bounds[name] = (least, np.array([one.max for one in found], dtype=np.int64))
+            column = names.index(name)
+            told = np.array([_bounds(group.column(column).statistics) for group in groups], np.int64).reshape(-1, 2)
+            bounds[name] = (told[:, 0], told[:, 1])
     return _Footer(metadata, np.array([group.num_rows for group in groups], dtype=np.int64), bounds)
+
+
+def _bounds(statistics: Any) -> tuple[int, int]:
+    """Return the least and the greatest value of a row group; where it tells none, as of nulls alone, all there are."""
+    if statistics is None or not statistics.has_min_max:
+        every = np.iinfo(np.int64)
+        return every.min, every.max
+    return statistics.min, statistics.max
 
 
 def _check_footer(source: pa.NativeFile, file: LakeFile) -> None:
