@@ -88,10 +88,12 @@ def fill(folder: Path, rows: int, report: Report) -> None:
     """Archive the rows as the archive service does, and write the files together."""
     tables = Tables(Location(str(folder)), DATASET, _EPOCH)
     tables.open()
-    inspector, pending, spent_s = Inspector(0), Pending(_EPOCH), 0.0
+    inspector, pending, spent_s, before = Inspector(0), Pending(_EPOCH), 0.0, ""
     for sequence, batch in enumerate(batches(rows), 1):
         entry = Entry(sequence, sequence, 1, encode_payload([batch]))
-        stored = StoredEntry(sequence, int(batch["ts_event"][-1]), "bench", entry, entry.link("bench", ""), {})
+        link = entry.link("bench", before)
+        before = link.hash
+        stored = StoredEntry(sequence, int(batch["ts_event"][-1]), "bench", entry, link, {})
         began = time.perf_counter()
         pending.add(stored, inspector)
         if pending.rows >= _COMMIT_ROWS:

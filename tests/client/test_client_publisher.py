@@ -104,7 +104,7 @@ async def test_batches_that_another_wrote_are_duplicates(services: Services, con
     async with connection.publisher(dataset, "p") as publisher:
         await publisher.publish(trades(0))
         await publisher.flush()
-        publisher._last_number = 0  # as of a producer that does not know that it was heard
+        publisher._outbox.last_number = 0  # as of a producer that does not know that it was heard
         await publisher.publish(trades(0))
         await publisher.publish(trades(1))
         await publisher.flush()

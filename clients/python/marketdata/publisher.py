@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from enum import IntEnum
@@ -13,31 +12,18 @@ from typing import Any, Final, NoReturn, Self
 import grpc
 
 from marketdata.backoff import Backoff
-from marketdata.codec import Encoded, encode, field_tag, varint
 from marketdata.columns import Batch
 from marketdata.errors import ApiError, api_error, error_of
 from marketdata.ingestion.v1 import ingestion_service_pb2
-from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest, PublishResponse
-from marketdata.spool import Numbered, Spool, SpoolError, SpoolFile
+from marketdata.ingestion.v1.ingestion_service_pb2 import PublishRequest, PublishResponse
+from marketdata.outbox import Outbox
+from marketdata.spool import Spool, SpoolError, SpoolFile
 from marketdata.tokens import TokenSource
 from marketdata.v1.gap_pb2 import Gap
 
 _METHOD: Final = "/marketdata.ingestion.v1.IngestionService/Publish"
-_BATCHES: Final = field_tag(PublishRequest, "batches")
-_NUMBERED: Final = field_tag(Batches, "batches")
-_NUMBER: Final = varint(NumberedBatch.DESCRIPTOR.fields_by_name["number"].number << 3)
-_ROWS: Final = field_tag(NumberedBatch, "batch")
-_NOTHING: Final = Encoded([], 0)
 _OPEN_TIMEOUT_S: Final = 10.0
 _OPEN_MOST_S: Final = 30.0
-_JOINED_BYTES: Final = 512 * 1024
-"""Batches that wait are sent in messages of up to so many bytes."""
-_ACCEPTED_ROWS: Final = 1 << 19
-"""Of so many of the newest accepted rows a copy is kept: more than the server may hold in memory."""
-_IN_FLIGHT: Final = 4
-_WORTH_BYTES: Final = 64 * 1024
-"""While so many messages wait for their acknowledgement, another is sent from so many bytes on only: small
-batches that come fast are joined, which costs everybody less."""
 _TURN_BYTES: Final = 64 * 1024
 """A producer in a tight loop lets the sender have its turn after so many bytes."""
 
@@ -61,10 +47,6 @@ class Publisher:
 
     Attributes
     ----------
-    acknowledged_rows
-        Rows of batches that are durable by this publisher's doing.
-    duplicate_batches
-        Batches that were on the tape already when they came.
     flagged_rows
         Rows that were kept with a verdict.
     quarantined_rows
@@ -88,26 +70,18 @@ class Publisher:
         self._producer = producer
         self._max_rows = max_rows
         self._ack_level = ack_level
-        self._sent: deque[Numbered] = deque()  # not acknowledged yet
-        self._unsent: deque[Numbered] = deque()
-        self._accepted: deque[Numbered] = deque()  # acknowledged, and perhaps not durable yet
-        self._accepted_rows = 0
-        self._rows = 0
+        self._outbox = Outbox(
+            keeps_accepted=ack_level is AckLevel.ACCEPTED,
+            until_visible=ack_level is AckLevel.VISIBLE,
+            spool=spool,
+        )
         self._turn_bytes = 0
-        self._unsent_bytes = 0
-        self._in_flight: deque[int] = deque()  # the last number of each message that is not acknowledged
-        self._last_number = 0
-        self._position = ""
-        self._acknowledged_number = 0
-        self._counted_number = 0  # up to here batches are counted, although they may be sent again
         self._failure: Exception | None = None
         self._opened = asyncio.Event()
         self._work = asyncio.Event()  # set while there is something to send
         self._room = asyncio.Event()  # set while more rows may wait
         self._idle = asyncio.Event()  # set while all is acknowledged
         self._refused = asyncio.Event()
-        self.acknowledged_rows = 0
-        self.duplicate_batches = 0
         self.flagged_rows = 0
         self.quarantined_rows = 0
 
@@ -161,19 +135,29 @@ class Publisher:
                 file.close()
 
     @property
+    def acknowledged_rows(self) -> int:
+        """Rows of batches that are durable by this publisher's doing."""
+        return self._outbox.acknowledged_rows
+
+    @property
+    def duplicate_batches(self) -> int:
+        """Batches that were on the tape already when they came."""
+        return self._outbox.duplicate_batches
+
+    @property
     def last_number(self) -> int:
         """The number of the last batch that was taken in, in this process or one before."""
-        return self._last_number
+        return self._outbox.last_number
 
     @property
     def waiting_rows(self) -> int:
         """How many rows wait for their acknowledgement."""
-        return self._rows
+        return self._outbox.rows
 
     @property
     def position(self) -> str:
         """Where this producer stood in its source when it was opened, as it said itself; empty if it said nothing."""
-        return self._position
+        return self._outbox.position
 
     async def publish(self, batch: Batch | None, *, gaps: Sequence[Gap] = (), position: str = "") -> int:
         """Give a batch to be published; return its number. Waits while too many rows wait.
@@ -203,17 +187,10 @@ class Publisher:
             self._turn_bytes = 0
             await asyncio.sleep(0)
         await self._until(self._room)
-        number = self._last_number + 1
-        item = _numbered(number, batch, gaps, position)
-        if self._spool is not None:
-            self._spool.append(item)
-        self._unsent.append(item)
-        self._unsent_bytes += len(item.message)
+        item = self._outbox.put(batch, gaps, position)
         self._turn_bytes += len(item.message)
-        self._rows += item.rows
-        self._last_number = number
         self._update()
-        return number
+        return item.number
 
     async def flush(self) -> None:
         """Wait until every batch is durable.
@@ -245,9 +222,9 @@ class Publisher:
         """Set the events as the queues are; all of them after a failure, so that nobody waits."""
         failed = self._failure is not None
         for event, state in (
-            (self._work, self._is_worth_a_message()),
-            (self._room, self._rows < self._max_rows and not (self._spool and self._spool.full)),
-            (self._idle, not self._sent and not self._unsent),
+            (self._work, self._outbox.is_worth_a_message),
+            (self._room, self._outbox.rows < self._max_rows and not (self._spool and self._spool.full)),
+            (self._idle, self._outbox.is_empty),
         ):
             if failed or state:
                 event.set()
@@ -313,124 +290,27 @@ class Publisher:
         return PublishRequest(open=opening).SerializeToString()
 
     def _take_opened(self, last_number: int, position: str) -> None:
-        """Take what the server has as acknowledged; the rest is to be sent again."""
         if not self._opened.is_set():
-            self._last_number, self._position = last_number, position
-            self._take_spooled(last_number)
+            self._outbox.begin(last_number, position)
             self._opened.set()
-        if self._ack_level is AckLevel.VISIBLE:
-            again = [*self._sent]  # those that are durable are acknowledged, too, once they are visible
-        else:
-            self._acknowledge(last_number)
-            again = [item for item in (*self._accepted, *self._sent) if item.number > last_number]
-        if last_number < self._acknowledged_number and (not again or again[0].number > last_number + 1):
-            raise error_of(
-                grpc.StatusCode.DATA_LOSS,
-                f"the tape has lost batches from {last_number + 1} on, which it had acknowledged",
-            )
-        self._counted_number = self._acknowledged_number if self._ack_level is AckLevel.ACCEPTED else 0
-        self._unsent.extendleft(reversed(again))
-        self._unsent_bytes = sum(len(item.message) for item in self._unsent)
-        self._in_flight.clear()
-        self._accepted.clear()
-        self._accepted_rows = 0
-        self._sent.clear()
+        self._outbox.resume(last_number)
         self._update()
-
-    def _take_spooled(self, last_number: int) -> None:
-        """Take what a process before had not seen acknowledged: what is not on the tape is to be sent."""
-        if self._spool is None or not self._spool.found:
-            return
-        found = [item for item in self._spool.found if item.number > last_number]
-        if found and found[0].number > last_number + 1:
-            raise error_of(
-                grpc.StatusCode.DATA_LOSS,
-                f"the tape has lost batches from {last_number + 1} on, which it had acknowledged: the spool"
-                f" goes on with {found[0].number}",
-            )
-        self._spool.found.clear()
-        self._spool.acknowledge(last_number)
-        self._unsent += found
-        self._rows += sum(item.rows for item in found)
-        self._last_number = found[-1].number if found else last_number
-        self._position = next(filter(None, map(_position, reversed(found))), self._position)
 
     async def _send(self, call: Any) -> None:
         while True:
             await self._work.wait()
-            while self._is_worth_a_message():
-                await call.write(self._next_message())
+            while self._outbox.is_worth_a_message:
+                await call.write(self._outbox.next_message())
             self._update()
-
-    def _is_worth_a_message(self) -> bool:
-        """Return whether what waits is to be sent now, or is better joined by more of it."""
-        enough = len(self._in_flight) < _IN_FLIGHT or self._unsent_bytes >= _WORTH_BYTES
-        return bool(self._unsent) and enough
-
-    def _next_message(self) -> bytes:
-        """Return the next batches that wait as one message."""
-        items = [self._unsent.popleft()]
-        size = len(items[0].message)
-        while self._unsent and size + len(self._unsent[0].message) <= _JOINED_BYTES:
-            items.append(self._unsent.popleft())
-            size += len(items[-1].message)
-        self._sent += items
-        self._unsent_bytes -= size
-        self._in_flight.append(items[-1].number)
-        if len(items) == 1:
-            return items[0].message
-        parts = [memoryview(item.message)[item.start :] for item in items]
-        return b"".join((_BATCHES, varint(sum(map(len, parts))), *parts))
 
     async def _take_acks(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:
             for ack in response.acks.acks:
-                self._acknowledge(ack.number, duplicate=ack.duplicate)
+                self._outbox.acknowledge(ack.number, duplicate=ack.duplicate)
                 self.flagged_rows += ack.flagged_rows
                 self.quarantined_rows += ack.quarantined_rows
             self._update()
         await _raise_status(call)
-
-    def _acknowledge(self, number: int, *, duplicate: bool = False) -> None:
-        """Forget batches up to a number: they are durable."""
-        while self._in_flight and self._in_flight[0] <= number:
-            self._in_flight.popleft()
-        while self._sent and self._sent[0].number <= number:
-            item = self._sent.popleft()
-            if self._ack_level is AckLevel.ACCEPTED:
-                self._keep(item)
-            if item.number <= self._counted_number:
-                continue  # accepted before, and sent again
-            self._rows -= item.rows
-            if duplicate:
-                self.duplicate_batches += 1
-            else:
-                self.acknowledged_rows += item.rows
-        self._acknowledged_number = max(self._acknowledged_number, number)
-        if self._spool is not None:
-            self._spool.acknowledge(number)
-
-    def _keep(self, item: Numbered) -> None:
-        """Keep a batch that was accepted: it may have to be sent again, if the server is killed."""
-        self._accepted.append(item)
-        self._accepted_rows += item.rows
-        while self._accepted_rows - self._accepted[0].rows > _ACCEPTED_ROWS:
-            self._accepted_rows -= self._accepted.popleft().rows
-
-
-def _position(item: Numbered) -> str:
-    """Return the position of a batch that was written as a message."""
-    return PublishRequest.FromString(item.message).batches.batches[-1].position
-
-
-def _numbered(number: int, batch: Batch | None, gaps: Sequence[Gap], position: str) -> Numbered:
-    rows = _NOTHING if batch is None else encode(batch).within(_ROWS)
-    head = _NUMBER + varint(number)
-    told = NumberedBatch(gaps=gaps, position=position).SerializeToString() if gaps or position else b""
-    numbered = Encoded([head, *rows.parts, told], len(head) + rows.size + len(told)).within(_NUMBERED)
-    message = numbered.within(_BATCHES)
-    count = 0 if batch is None else batch.rows
-    return Numbered(number, count, b"".join(message.parts), message.size - numbered.size)
 
 
 async def _raise_status(call: Any) -> None:
