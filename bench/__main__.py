@@ -23,11 +23,12 @@ from bench import (
     slow,
     tokens,
     validation,
+    visible,
 )
 from bench.report import Report
 from bench.stack import put_instruments, running_stack
 
-_ON_A_STACK = (publish, latency, replay, slow, fanout, queries, client, gateway, tokens)
+_ON_A_STACK = (publish, latency, replay, slow, fanout, queries, client, gateway, tokens, visible)
 _NAMES = ("codec", "validation", "lake", *(module.__name__.removeprefix("bench.") for module in _ON_A_STACK))
 
 
