@@ -114,10 +114,12 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_without_a_stack_the_commands_say_so(tmp_path: Path) -> None:
-    for command in ("status", "env", "token"):
+    for command in ("status", "env", "token", "logs"):
         done = _run(command, "--data", str(tmp_path))
         assert done.returncode == 1
         assert "error: No stack runs in" in done.stderr
+    followed = _run("logs", "--follow", "--data", str(tmp_path))
+    assert (followed.returncode, "error: No stack runs in" in followed.stderr) == (1, True)
     assert _run("down", "--data", str(tmp_path)).stdout.startswith("No stack runs in")
     doctor = _run("doctor", "--data", str(tmp_path))
     assert (doctor.returncode, "`mda up` starts one" in doctor.stdout) == (1, True)

@@ -101,6 +101,8 @@ def test_standard_input_and_a_mapping(stack: Stack, connected: Client, tmp_path:
         (("ingest", "-", "--dataset", DATASET), "says what comes on standard input"),
         (("ingest", str(tmp_path / "none.csv"), "--dataset", DATASET), "There is no file"),
         (("ingest", str(path), "--yes"), "says where the rows go"),
+        (("ingest", str(path)), "says where the rows go"),  # before what was guessed is asked about
+        (("ingest", str(path), "--save-mapping", str(tmp_path / "none" / "m.yaml")), "cannot be written: No such file"),
         (("ingest", str(path), "--dataset", DATASET, "--kind", "trades"), "nothing is price"),
     ):
         done = stack.mda(*wrong, check=False, input="")
@@ -169,7 +171,7 @@ def test_replay_prints_and_publishes(stack: Stack, connected: Client, tmp_path: 
     assert times[2] - times[0] == 2 * NANOS
     assert time.time_ns() - began_ns >= NANOS  # two seconds, at twice the speed
     for wrong, message in (
-        (("replay", DATASET, "--start", "2026-01-01"), "is quotes or trades"),
+        (("replay", DATASET, "--start", "2026-01-01"), "is quotes, trades or bars"),
         (("replay", DATASET, "--start", "2026-01-01", "--to", DATASET), "is another dataset"),
     ):
         assert message in " ".join(stack.mda(*wrong, check=False).stderr.split())

@@ -116,7 +116,7 @@ def export(
     """
     check_range(start, end)
     if corrected and kind is not KindName.TRADES:
-        raise typer.BadParameter("is for trades: quotes are not corrected.", param_hint="--corrected")
+        raise typer.BadParameter("is for trades: nothing else is corrected.", param_hint="--corrected")
     chosen = _format(file, form)
     _check_file(file, chosen, overwrite=overwrite)
     wanted = Export(dataset, symbol or None, start, end, _KINDS[kind], corrected, file, chosen)

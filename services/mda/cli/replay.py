@@ -81,7 +81,7 @@ def replay(
     """
     check_range(start, end)
     if to is None and kind is ReplayKind.ALL:
-        raise typer.BadParameter("is quotes or trades, where rows are printed.", param_hint="--kind")
+        raise typer.BadParameter("is quotes, trades or bars, where rows are printed.", param_hint="--kind")
     if to == dataset:
         raise typer.BadParameter("is another dataset: rows would follow themselves for ever.", param_hint="--to")
     kinds = [] if kind is ReplayKind.ALL else [_KINDS[kind.value]]

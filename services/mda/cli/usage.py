@@ -25,7 +25,10 @@ def usage(
     key_file: KeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show limits and use: calls, streams, rows of today, all replicas together."""
+    """Show limits and use: calls, streams, rows of today, all replicas together.
+
+    Example: mda usage
+    """
     if client_id is None:
         found = Api(data, url, key_file, admin=False).call("GetUsage", pb.GetUsageRequest()).usage
     else:
