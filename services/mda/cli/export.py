@@ -17,6 +17,7 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from marketdata.client import Client
 from marketdata.columns import FIELDS, Batch, Kind, concatenate
@@ -24,6 +25,7 @@ from marketdata.errors import ApiError
 from marketdata.scan import Scan
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
+from mda.cli.progress import name_column
 from mda.cli.row_files import TEXTS, Format, RowFile, open_row_file, schema_of, to_rows
 from mda.cli.times import EndOption, SymbolOption, check_range, parse_time
 
@@ -225,11 +227,12 @@ async def _symbols(client: Client, dataset: str) -> pa.Array[Any]:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        name_column(),
         BarColumn(),
         TextColumn("{task.completed:,} rows, {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("left"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         console=console,
         disable=not console.is_terminal,
     )
