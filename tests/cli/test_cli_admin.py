@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from marketdata.auth.v1 import client_service_pb2 as pb
-from mda.cli import admin, audit, clients, keys
+from mda.cli import admin, audit, bench, clients, keys, usage
+from mda.cli.bench_run import Figures
 from mda.cli.folder import StackError
 from mda.cli.options import Output
 
@@ -92,7 +93,7 @@ class Answers:
 
     answer: Any = None
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, admin: bool = True) -> None:
         pass
 
     def call(self, _method: str, _request: object) -> Any:
@@ -111,3 +112,23 @@ def test_csv_is_csv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     monkeypatch.setattr(Answers, "answer", pb.CreateApiKeyResponse(key=made))
     keys.create("mdc_1", output=Output.CSV)
     assert capsys.readouterr().out == "id,client_id,api_key,expires\nmdk_1,mdc_1,mdk_1.secret,-\n"
+
+
+def test_numbers_in_csv_have_no_commas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(usage, "Api", Answers)
+    limits = pb.Quotas(requests_per_second=10_000, streams=10_000)
+    found = pb.Usage(limits=limits, requests_left=20_000, streams=1_000, rows_today=72_876)
+    monkeypatch.setattr(Answers, "answer", pb.GetUsageResponse(usage=found))
+    usage.usage(output=Output.CSV)
+    assert '"' not in capsys.readouterr().out
+
+    async def measured(*_: object) -> Figures:
+        return Figures(rows=5_000_000, publish_s=1, replay_rows=5_000_000, replay_s=1, agreed=True, delays_ms=[2_000.5])
+
+    monkeypatch.setattr(bench, "_run", measured)
+    monkeypatch.setattr(bench, "connection", lambda *_: ("", ""))
+    with pytest.raises(typer.Exit):
+        bench.bench(output=Output.CSV)
+    shown = capsys.readouterr().out
+    assert "5000000,rows/s" in shown
+    assert "2000.50,ms" in shown

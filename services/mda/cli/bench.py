@@ -46,9 +46,10 @@ def bench(
     address, key = connection(data, url, key_file)
     figures = asyncio.run(_run(Plan(dataset, batch_rows, per_s, seconds), address, key))
     rows = _rows(figures)
+    grouped = "" if output is Output.CSV else ","
     print_records(
         ("measured", "figure", "unit"),
-        [(name, f"{figure:,.{digits}f}", unit) for name, _, figure, digits, unit in rows],
+        [(name, f"{figure:{grouped}.{digits}f}", unit) for name, _, figure, digits, unit in rows],
         [{name: figure for _, name, figure, _, _ in rows} | {"digest_agrees": figures.agreed}],
         output,
     )
