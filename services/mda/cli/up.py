@@ -37,8 +37,8 @@ app = typer.Typer()
 @app.command()
 def up(
     data: DataOption = Path(".mda"),
-    port: Annotated[int, typer.Option(help="The gateway's port.")] = 8080,
-    tls_port: Annotated[int, typer.Option(help="The gateway's port for TLS.")] = 8443,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The gateway's port.")] = 8080,
+    tls_port: Annotated[int, typer.Option(min=1, max=65535, help="The gateway's port for TLS.")] = 8443,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
     feed: Annotated[bool, typer.Option(help="Run the synthetic feed, dataset SIM.")] = True,
     seed: Annotated[int, typer.Option(help="The synthetic feed's seed.")] = 1,
@@ -53,6 +53,8 @@ def up(
 
     Example: mda up --data other --port 9080 --tls-port 9443
     """
+    if port == tls_port:
+        raise typer.BadParameter("is another than --port.", param_hint="--tls-port")
     folder = Folder(data.absolute())
     folder.create()
     if detach:
