@@ -37,3 +37,13 @@ def test_a_long_name_of_an_export_is_cut_and_no_figure() -> None:
     with _progress(console) as progress:
         progress.add_task(NAME * 2, total=100, completed=100, rate="1,273,000 rows/s")
     assert "100 rows, 1,273,000 rows/s 0:00:00 left -:--:--" in _shown(console)
+
+
+def test_nobody_is_told_how_far_work_of_unknown_length_is() -> None:
+    console = _console()
+    with RowProgress(console) as progress:
+        progress.begin("SIM → TEST", None)
+        progress.advance(2_288)
+    shown = _shown(console)
+    assert "2,288 rows, " in shown
+    assert "%" not in shown

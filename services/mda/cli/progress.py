@@ -7,7 +7,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 
 
@@ -34,7 +41,7 @@ class RowProgress:
         self._progress = Progress(
             name_column(),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TaskProgressColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"),
             TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
@@ -42,7 +49,7 @@ class RowProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", rows=0, rate=0.0, visible=False)
+        self._task = self._progress.add_task("", total=None, rows=0, rate=0.0, visible=False)
         self._began_s = time.monotonic()
         self.rows = 0
 

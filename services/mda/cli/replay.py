@@ -100,6 +100,8 @@ def replay(
     try:
         asyncio.run(run())
     except KeyboardInterrupt:
+        if to is not None:
+            typer.echo(f"stopped: what was published stays in {to}", err=True)
         raise typer.Exit(130) from None
 
 
