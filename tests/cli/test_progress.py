@@ -9,7 +9,7 @@ from rich.console import Console
 from mda.cli.export import _progress
 from mda.cli.progress import RowProgress
 
-NAME = "es-futures.mbp-1.2024-07-01.dbn.zst"
+NAME = "[es]-futures.mbp-1.2024-07-01.dbn.zst"
 
 
 def _console() -> Console:
@@ -27,7 +27,7 @@ def test_a_long_name_is_cut_and_no_figure() -> None:
         progress.begin(NAME, 100)
         progress.advance(2_288, 100)
     shown = _shown(console)
-    assert "es-fut" in shown
+    assert "[es]-fut" in shown
     assert "100% 2,288 rows, " in shown
     assert "left 0:00:00" in shown
 
@@ -47,3 +47,4 @@ def test_nobody_is_told_how_far_work_of_unknown_length_is() -> None:
     shown = _shown(console)
     assert "2,288 rows, " in shown
     assert "%" not in shown
+    assert "left" not in shown

@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from marketdata.errors import ApiError
 from mda.cli import (
@@ -55,7 +56,8 @@ def main() -> None:
     try:
         app()
     except (StackError, ApiError, ValueError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {error}", markup=True)
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print("[red]error:[/]", escape(str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -158,7 +158,7 @@ def _check_file(file: Path, form: Format, *, overwrite: bool) -> None:
 
 
 async def _export(wanted: Export, url: str, api_key: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     began_s = time.monotonic()
     async with Client.connect(url, api_key) as client:
         with _sink(wanted.path) as sink, _progress(console) as progress:

@@ -88,7 +88,7 @@ def ingest(
 
     Example: zcat trades.csv.gz | mda ingest - --format csv --dataset TEST --symbol ESU4 --mapping map.yaml
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _on_disk(files, form) as paths:
         opened: list[Source] = []
         for path in paths:

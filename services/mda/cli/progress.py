@@ -20,7 +20,7 @@ from rich.table import Column
 
 def name_column() -> TextColumn:
     """Return the column of names: on a narrow terminal these are cut, and no figures."""
-    return TextColumn("{task.description}", table_column=Column(overflow="ellipsis"))
+    return TextColumn("{task.description}", markup=False, table_column=Column(overflow="ellipsis"))
 
 
 class RowProgress:
@@ -44,12 +44,12 @@ class RowProgress:
             TaskProgressColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"),
             TimeElapsedColumn(table_column=Column(no_wrap=True)),
-            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=None, rows=0, rate=0.0, visible=False)
+        self._task = self._progress.add_task("", total=None, rows=0, rate=0.0, left="", visible=False)
         self._began_s = time.monotonic()
         self.rows = 0
 
@@ -66,7 +66,8 @@ class RowProgress:
         """Begin a piece of work: its name, and how much it is; None where nobody knows."""
         self._began_s = time.monotonic()
         self.rows = 0
-        self._progress.reset(self._task, description=name, total=total, visible=True, rows=0, rate=0.0)
+        left = "" if total is None else "left"
+        self._progress.reset(self._task, description=name, total=total, visible=True, rows=0, rate=0.0, left=left)
 
     def advance(self, rows: int, completed: int | None = None) -> None:
         """Take in that so many more rows are done; and how much of the total, where that is not rows."""

@@ -181,7 +181,7 @@ async def _print(
 
 
 async def _publish(client: Client, dataset: str, to: str, producer: str, batches: AsyncGenerator[Batch]) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     source = await client.list_instruments(dataset)
     put = {instrument.symbol: instrument.instrument_id for instrument in await client.put_instruments(to, source)}
     ids = np.zeros(max((one.instrument_id for one in source), default=0) + 1, np.uint32)

@@ -122,7 +122,7 @@ async def _watch(
         subscriber = client.subscribe(
             dataset, symbols, Start(snapshot=True), on_gap=health.note_gap, on_watermark=health.note_watermark
         )
-        with Live(console=Console(), refresh_per_second=_REFRESH_PER_S) as live:
+        with Live(console=Console(markup=False), refresh_per_second=_REFRESH_PER_S) as live:
             screen = Screen(live, subscriber, dataset, health, Plot() if plot else None)
             screen.draw()
             try:
