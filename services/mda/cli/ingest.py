@@ -168,4 +168,9 @@ def _confirm(console: Console, file: ColumnFile, mapping: ColumnMapping) -> None
         console.print(f"not taken: {', '.join(sorted(unused))}")
     if not sys.stdin.isatty():
         raise StackError("This was guessed. Give --yes to take it, or --save-mapping to write it down and change it.")
-    typer.confirm("Is that right?", abort=True, err=True)
+    try:
+        right = typer.confirm("Is that right?", err=True)
+    except typer.Abort:  # Ctrl-C
+        raise typer.Exit(130) from None
+    if not right:
+        raise StackError("Nothing was ingested. --save-mapping writes down what was guessed, for you to change.")
