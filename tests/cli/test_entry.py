@@ -26,14 +26,21 @@ def test_ctrl_c_before_the_command_is_there_is_no_traceback(monkeypatch: pytest.
     assert ended.value.code == 130
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        StackError("SIM has no [/b], [red]x[/]: ids[0] \\[warning]"),
+        OSError(28, "No space left on device"),
+    ],
+)
 def test_what_is_wrong_is_told_to_the_letter(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     def fail() -> None:
-        raise StackError("SIM has no [/b], [red]x[/]: ids[0] \\[warning]")
+        raise error
 
     monkeypatch.setattr(command, "app", fail)
     with pytest.raises(SystemExit) as ended:
         command.main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: SIM has no [/b], [red]x[/]: ids[0] \\[warning]\n"
+    assert capsys.readouterr().err == f"error: {error}\n"

@@ -55,7 +55,7 @@ def main() -> None:
     """Run the command; what is wrong is one line on stderr, and exit code 1."""
     try:
         app()
-    except (StackError, ApiError, ValueError) as error:
+    except (StackError, ApiError, ValueError, OSError) as error:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print("[red]error:[/]", escape(str(error)))
         sys.exit(1)
