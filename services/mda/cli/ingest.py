@@ -102,7 +102,7 @@ def ingest(
                 console.print(f"The mapping stands in {save_mapping}. Nothing was ingested.")
                 return
             if dataset is None:
-                raise typer.BadParameter("is not set: it says where the rows go.", param_hint="--dataset")
+                raise typer.BadParameter("it must say where the rows go.", param_hint="--dataset")
             if mapping is None and not yes:
                 _confirm(console, file, found)
             opened.append(MappedFile(file, found, dataset))
@@ -125,7 +125,7 @@ def _on_disk(files: list[Path], form: FormatName | None) -> Generator[list[Path]
         yield files
         return
     if form is None:
-        raise typer.BadParameter("is not set: it says what comes on standard input.", param_hint="--format")
+        raise typer.BadParameter("it must say what comes on standard input.", param_hint="--format")
     with tempfile.TemporaryDirectory(prefix="mda-ingest-") as folder:
         path = Path(folder) / f"stdin.{form.value}"
         with path.open("wb") as copy:
