@@ -247,7 +247,7 @@ def _welcome(stack: Stack) -> str:
         ]
     else:
         lines.append("[cyan]mda ingest FILE.dbn.zst[/]")
-    lines += ["", f"State is in {stack.folder.root}. Ctrl-C or `mda down` stops everything."]
+    lines += ["", f"State is in {stack.folder.root}. Ctrl-C or `mda down{data}` stops everything."]
     return "\n".join(lines)
 
 
