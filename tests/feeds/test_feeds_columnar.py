@@ -63,6 +63,7 @@ def test_what_mda_export_writes_is_read_back(tmp_path: Path, form: Format, kind:
     mapping = _guessed(opened)
     assert (mapping.times, mapping.prices) == ("ns", "whole" if form is Format.CSV else "nanos")
     read, symbols = _all(opened, mapping)
+    assert opened.read_bytes == opened.size
     assert (read.kind, symbols) == (kind, ["A", "B/C"])
     assert read["instrument_id"].tolist() == [0, 1, 0, 1]
     for name in set(made.columns) - {"instrument_id", "verdicts"}:
@@ -202,12 +203,37 @@ def test_a_mapping_is_written_and_read(tmp_path: Path) -> None:
         (ColumnMapping("quotes", {"price": "t"}, "sym"), "quotes have no price. There are ask_price"),
         (ColumnMapping("trades", {"ts_event": "t"}, "sym"), "nothing is price"),
         (ColumnMapping("quotes", {"ts_event": "t"}), "whose the rows are"),
+        (ColumnMapping("quotes", {"ts_event": "t"}, "sym", "A"), "exclude each other"),
         (ColumnMapping("quotes", {"ts_event": "when"}, "who"), "the file has no when, who. It has sym, t"),
     ],
 )
 def test_a_mapping_that_does_not_fit_says_why(mapping: ColumnMapping, message: str) -> None:
     with pytest.raises(MappingError, match=message):
         mapping.check(pa.schema([("sym", pa.string()), ("t", pa.int64())]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows: quotes\n", "it has no kind. It may have kind, columns"),
+        ("- quotes\n", "it has no kind"),
+        ("kind: quotes\ncolumn: {}\n", "there is no column. It may have kind, columns"),
+        ("kind: [", "is no mapping file"),
+    ],
+)
+def test_a_file_that_is_no_mapping_says_why(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(text)
+    with pytest.raises(MappingError, match=message):
+        read_mapping(path)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"x.{form}"
+    path.write_bytes(b"\xff")
+    with pytest.raises(FileError, match=f"x.{form} cannot be read as {form}|x.{form} has no rows"):
+        open_columnar(path).schema()
 
 
 def test_too_little_to_guess_from(tmp_path: Path) -> None:

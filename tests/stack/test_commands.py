@@ -113,11 +113,24 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
     assert done.stderr == f"error: Port {port} is taken. Stop what uses it, or choose another with --port.\n"
 
 
+def test_ports_and_folders_that_cannot_be_are_told(tmp_path: Path) -> None:
+    for ports in (("--port", "65536"), ("--port", "9443", "--tls-port", "9443")):
+        done = _run("up", "--data", str(tmp_path / "d"), *ports)
+        assert (done.returncode, "Traceback" in done.stderr, "port" in done.stderr) == (2, False, True)
+    file = tmp_path / "file"
+    file.touch()
+    done = _run("up", "--data", str(file))
+    assert done.returncode == 1
+    assert done.stderr == f"error: {file} cannot be made: File exists. Choose another folder with --data.\n"
+
+
 def test_without_a_stack_the_commands_say_so(tmp_path: Path) -> None:
-    for command in ("status", "env", "token"):
+    for command in ("status", "env", "token", "logs"):
         done = _run(command, "--data", str(tmp_path))
         assert done.returncode == 1
         assert "error: No stack runs in" in done.stderr
+    followed = _run("logs", "--follow", "--data", str(tmp_path))
+    assert (followed.returncode, "error: No stack runs in" in followed.stderr) == (1, True)
     assert _run("down", "--data", str(tmp_path)).stdout.startswith("No stack runs in")
     doctor = _run("doctor", "--data", str(tmp_path))
     assert (doctor.returncode, "`mda up` starts one" in doctor.stdout) == (1, True)

@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from marketdata.errors import ApiError
 from mda.cli import (
@@ -54,8 +55,9 @@ def main() -> None:
     """Run the command; what is wrong is one line on stderr, and exit code 1."""
     try:
         app()
-    except (StackError, ApiError, ValueError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {error}", markup=True)
+    except (StackError, ApiError, ValueError, OSError) as error:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print("[red]error:[/]", escape(str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

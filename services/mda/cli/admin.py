@@ -87,6 +87,8 @@ class Api:
     @asynccontextmanager
     async def _session(self) -> AsyncGenerator[_Session]:
         parts = urlsplit(self._url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise StackError(f"not a URL such as http://127.0.0.1:8080: {self._url!r}")
         secure = parts.scheme == "https"
         target = parts.netloc if parts.port else f"{parts.netloc}:{443 if secure else 80}"
         credentials = grpc.ssl_channel_credentials() if secure else None
@@ -110,19 +112,19 @@ class _Session:
             raise api_error(error) from error
 
 
-def duration(text: str | None) -> Duration | None:
-    """Return what `90s`, `15m`, `2h` or `30d` mean; None for None.
+def duration(text: str | None, option: str) -> Duration | None:
+    """Return what `90s`, `15m`, `2h` or `30d` mean, given to an option; None for None.
 
     Raises
     ------
-    StackError
+    typer.BadParameter
         If it means nothing.
     """
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if match is None:
-        raise StackError(f"{text!r} is no length of time. Examples: 90s, 15m, 2h, 30d.")
+        raise typer.BadParameter(f"{text!r} is no length of time, such as 90s, 15m, 2h or 30d.", param_hint=option)
     message = Duration()
     message.FromTimedelta(timedelta(**{_UNITS[match[2]]: int(match[1])}))
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,6 @@ import typer
 
 from marketdata.auth.v1 import client_service_pb2 as pb
 from mda.cli.admin import PAGE, AdminKeyOption, Api, as_json, when
-from mda.cli.folder import StackError
 from mda.cli.options import DataOption, Output, OutputOption, UrlOption
 from mda.cli.printing import print_records
 
@@ -25,7 +25,10 @@ def list_entries(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show the newest entries of the audit log, the newest last."""
+    """Show the newest entries of the audit log, the newest last.
+
+    Example: mda audit list --lines 50
+    """
     answer = Api(data, url, key_file).call("ListAuditEntries", pb.ListAuditEntriesRequest(page_size=lines))
     entries: list[pb.AuditEntry] = list(reversed(answer.entries))
     if output is Output.JSON:
@@ -54,14 +57,20 @@ def verify(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Check the audit log from its first entry on. Exits with 1 if somebody has been at it."""
+    """Check the audit log from its first entry on. Exits with 1 if somebody has been at it.
+
+    Example: mda audit verify
+    """
     sequence, _, noted = (known or "0:").partition(":")
-    if not sequence.isdecimal():
-        raise StackError("--known takes `<sequence>:<hash>`, as this command prints it.")
+    if not sequence.isdecimal() or re.fullmatch(r"([0-9a-f]{64})?", noted) is None:
+        raise typer.BadParameter("takes `<sequence>:<hash>`, as this command prints it.", param_hint="--known")
     answer = _verified(Api(data, url, key_file), pb.VerifyAuditRequest(known_sequence=int(sequence), known_hash=noted))
     end = f"{answer.entries}:{answer.head_hash}"
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(answer)))
+    elif output is Output.CSV:
+        cells = ("yes" if answer.intact else "no", str(answer.entries), answer.head_hash, answer.problem)
+        print_records(("intact", "entries", "head hash", "problem"), [cells], [], output)
     elif answer.intact:
         typer.echo(f"The audit log is whole. Its end, to note for next time: {end}")
     else:

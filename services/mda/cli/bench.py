@@ -39,15 +39,17 @@ def bench(
 
     A single client and its server are measured together. Exit code 1 if what is read back is not what the server has.
 
-    Examples: mda bench
-              mda bench --batch-rows 10000 --per-s 1000 --output json
+    Example: mda bench
+
+    Example: mda bench --batch-rows 10000 --per-s 1000 --output json
     """
     address, key = connection(data, url, key_file)
     figures = asyncio.run(_run(Plan(dataset, batch_rows, per_s, seconds), address, key))
     rows = _rows(figures)
+    grouped = "" if output is Output.CSV else ","
     print_records(
         ("measured", "figure", "unit"),
-        [(name, f"{figure:,.{digits}f}", unit) for name, _, figure, digits, unit in rows],
+        [(name, f"{figure:{grouped}.{digits}f}", unit) for name, _, figure, digits, unit in rows],
         [{name: figure for _, name, figure, _, _ in rows} | {"digest_agrees": figures.agreed}],
         output,
     )

@@ -53,7 +53,10 @@ def list_clients(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List all clients."""
+    """List all clients.
+
+    Example: mda clients list --output json
+    """
     request = pb.ListClientsRequest(page_size=PAGE)
     _print(Api(data, url, key_file).all("ListClients", request, "clients"), output)
 
@@ -73,7 +76,10 @@ def create(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make a client: mda clients create desk --role reader --dataset SIM."""
+    """Make a client, which gets in with a key of `mda keys create`.
+
+    Example: mda clients create desk --role reader --dataset SIM
+    """
     quotas = _quotas(requests_per_second, streams, symbols, rows_per_day)
     request = pb.CreateClientRequest(
         name=name, tier=tier.in_contract, roles=role, datasets=dataset or (), quotas=quotas
@@ -97,7 +103,10 @@ def update(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Change a client: what is given takes the place of what it has, limits all together. Streams that it runs end."""
+    """Change a client: what is given takes the place of what it has, limits all together. Streams that it runs end.
+
+    Example: mda clients update mdc_0123456789abcdef01234567 --tier pro --streams 20
+    """
     quotas = _quotas(requests_per_second, streams, symbols, rows_per_day)
     request = pb.UpdateClientRequest(
         client_id=client_id,
@@ -106,6 +115,8 @@ def update(
         datasets=pb.Datasets(names=dataset) if dataset else None,
         quotas=quotas if quotas != pb.Quotas() or of_tier else None,
     )
+    if request == pb.UpdateClientRequest(client_id=client_id):
+        raise typer.BadParameter("say what to change, such as --tier pro.", param_hint="OPTIONS")
     _print([Api(data, url, key_file).call("UpdateClient", request).client], output)
 
 
@@ -117,7 +128,10 @@ def disable(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Keep a client out. Streams that it runs end."""
+    """Keep a client out. Streams that it runs end.
+
+    Example: mda clients disable mdc_0123456789abcdef01234567
+    """
     request = pb.DisableClientRequest(client_id=client_id)
     _print([Api(data, url, key_file).call("DisableClient", request).client], output)
 
@@ -130,7 +144,10 @@ def enable(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Let a client in again."""
+    """Let a client in again.
+
+    Example: mda clients enable mdc_0123456789abcdef01234567
+    """
     request = pb.EnableClientRequest(client_id=client_id)
     _print([Api(data, url, key_file).call("EnableClient", request).client], output)
 

@@ -17,6 +17,7 @@ from marketdata.client import Client
 from marketdata.columns import FIELDS, NANOS
 from marketdata.digest import Digest
 from mda.cli.options import DataOption, KeyOption, Output, OutputOption, UrlOption, connection
+from mda.cli.printing import print_records
 from mda.feeds.conformance_run import Fault, Plan, Report, run
 
 app = typer.Typer()
@@ -56,6 +57,9 @@ def conformance(
     console = Console(highlight=False, soft_wrap=True)
     if output is Output.JSON:
         console.print_json(json.dumps(_facts(report)))
+    elif output is Output.CSV:
+        lines = [(name, str(digest.rows), digest.hex) for name, digest in _wanted(report).items()]
+        print_records(("of", "rows", "digest"), lines, [], output)
     else:
         _show(console, report)
     raise typer.Exit(0 if report.agreed else 1)
@@ -63,7 +67,8 @@ def conformance(
 
 async def _run(plan: Plan, url: str, api_key: str) -> Report:
     async with Client.connect(url, api_key) as client:
-        return await run(client, plan)
+        with Console(stderr=True, highlight=False).status(f"publishing {plan.rows:,} rows or so"):
+            return await run(client, plan)
 
 
 def _facts(report: Report) -> dict[str, Any]:
@@ -112,13 +117,18 @@ def _show(console: Console, report: Report) -> None:
     wanted = Table(title="What a client must have received")
     for name in ("of", "rows", "digest"):
         wanted.add_column(name, justify="right" if name == "rows" else "left", no_wrap=True)
-    kinds = {FIELDS[kind]: digest for kind, digest in report.kinds.items()}
-    for name, digest in {"all": report.total, **kinds, **report.symbols}.items():
+    for name, digest in _wanted(report).items():
         wanted.add_row(name, f"{digest.rows:,}", digest.hex)
     console.print(wanted, soft_wrap=False)
     console.print(f"producer {plan.producer}, --seed {plan.seed} --start {plan.start_ns}")
     console.print(f"after cursor {report.first_cursor}, up to {report.last_cursor}")
     console.print(_verdict(report))
+
+
+def _wanted(report: Report) -> dict[str, Digest]:
+    """Return the digests of what a client must have received."""
+    kinds = {FIELDS[kind]: digest for kind, digest in report.kinds.items()}
+    return {"all": report.total, **kinds, **report.symbols}
 
 
 def _faults(report: Report, *, wide: bool) -> Table:

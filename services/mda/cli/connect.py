@@ -17,7 +17,10 @@ app = typer.Typer()
 
 @app.command()
 def env(data: DataOption = Path(".mda")) -> None:
-    """Print `export` lines for a shell: eval "$(mda env)"."""
+    """Print `export` lines for a shell.
+
+    Example: eval "$(mda env)"
+    """
     folder = Folder(data.absolute())
     state = folder.running_state()
     values = {
@@ -34,7 +37,10 @@ def env(data: DataOption = Path(".mda")) -> None:
 
 @app.command()
 def token(data: DataOption = Path(".mda"), url: UrlOption = None, key_file: KeyOption = None) -> None:
-    """Print a token: curl -H "Authorization: Bearer $(mda token)" …."""
+    """Print a token, for programs that have no client of ours.
+
+    Example: curl -H "Authorization: Bearer $(mda token)" "$MDA_URL/v1/datasets"
+    """
     address, key = connection(data, url, key_file)
     typer.echo(asyncio.run(_token(address, key)))
 

@@ -42,7 +42,10 @@ class Finding:
 
 @app.command()
 def doctor(data: DataOption = Path(".mda")) -> None:
-    """Check this machine and the stack on it. Exits with 1 if something is wrong."""
+    """Check this machine and the stack on it. Exits with 1 if something is wrong.
+
+    Example: mda doctor
+    """
     folder = Folder(data.absolute())
     findings = [*_machine(folder), *asyncio.run(_stack(folder))]
     console = Console(highlight=False, soft_wrap=True)
@@ -70,7 +73,7 @@ async def _stack(folder: Folder) -> list[Finding]:
         return [Finding(f"a stack runs in {folder.root}", "None does. `mda up` starts one.")]
     state = folder.read_state()
     findings = [_process(process) for process in state["processes"]]
-    for name in ("auth", "ingestion", "query"):
+    for name in ("auth", "ingestion", "archive", "query", "history"):
         well = await serves(f"127.0.0.1:{state['ports'][name]}")
         findings.append(Finding(f"{name} serves", None if well else f"It does not. `mda logs {name}` tells why."))
     findings.append(await _check("a token can be had through the gateway", lambda: _token(state["url"], folder)))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from marketdata.client import Client
 from marketdata.columns import FIELDS, Batch, Kind, concatenate
@@ -24,6 +25,7 @@ from marketdata.errors import ApiError
 from marketdata.scan import Scan
 from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, UrlOption, connection
+from mda.cli.progress import name_column
 from mda.cli.row_files import TEXTS, Format, RowFile, open_row_file, schema_of, to_rows
 from mda.cli.times import EndOption, SymbolOption, check_range, parse_time
 
@@ -116,7 +118,7 @@ def export(
     """
     check_range(start, end)
     if corrected and kind is not KindName.TRADES:
-        raise typer.BadParameter("is for trades: quotes are not corrected.", param_hint="--corrected")
+        raise typer.BadParameter("is for trades: nothing else is corrected.", param_hint="--corrected")
     chosen = _format(file, form)
     _check_file(file, chosen, overwrite=overwrite)
     wanted = Export(dataset, symbol or None, start, end, _KINDS[kind], corrected, file, chosen)
@@ -156,7 +158,7 @@ def _check_file(file: Path, form: Format, *, overwrite: bool) -> None:
 
 
 async def _export(wanted: Export, url: str, api_key: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     began_s = time.monotonic()
     async with Client.connect(url, api_key) as client:
         with _sink(wanted.path) as sink, _progress(console) as progress:
@@ -225,11 +227,12 @@ async def _symbols(client: Client, dataset: str) -> pa.Array[Any]:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        name_column(),
         BarColumn(),
         TextColumn("{task.completed:,} rows, {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("left"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         console=console,
         disable=not console.is_terminal,
     )

@@ -79,9 +79,20 @@ class Folder:
         return self.root / "lock"
 
     def create(self) -> None:
-        """Make the folder and those in it, for this user only."""
+        """Make the folder and those in it, for this user only.
+
+        Raises
+        ------
+        StackError
+            If that cannot be.
+        """
         for path in (self.root, self.logs, self.gateway, self.tls, self.jetstream, self.lake):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise StackError(
+                    f"{path} cannot be made: {error.strerror or error}. Choose another folder with --data."
+                ) from error
 
     def lock(self) -> IO[str]:
         """Take the folder for a stack that is about to run; it is free again once the file is closed.

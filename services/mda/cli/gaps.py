@@ -41,5 +41,7 @@ def gaps(
 
     found = asyncio.run(ask())
     print_rows(GAPS, found, output)
+    if not found:
+        typer.echo(f"no {'open ' if open_only else ''}gaps in {dataset}", err=True)
     if check and found:
         raise typer.Exit(1)

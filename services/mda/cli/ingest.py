@@ -22,7 +22,7 @@ from mda.cli.ingest_run import Ingestion, MappedFile, Source
 from mda.cli.options import STREAM, DataOption, KeyOption, UrlOption, connection
 from mda.feeds.columnar import ColumnFile, open_columnar
 from mda.feeds.dbn import open_dbn
-from mda.feeds.mapping import ColumnMapping, guess, read_mapping
+from mda.feeds.mapping import ColumnMapping, MappingError, guess, read_mapping
 
 app = typer.Typer()
 
@@ -88,7 +88,7 @@ def ingest(
 
     Example: zcat trades.csv.gz | mda ingest - --format csv --dataset TEST --symbol ESU4 --mapping map.yaml
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _on_disk(files, form) as paths:
         opened: list[Source] = []
         for path in paths:
@@ -98,13 +98,13 @@ def ingest(
             file = open_columnar(path, None if form is None else form.value)
             found = _mapping(file, mapping, kind, symbol)
             if save_mapping is not None:
-                save_mapping.write_text(found.to_yaml())
+                _save(found, save_mapping)
                 console.print(f"The mapping stands in {save_mapping}. Nothing was ingested.")
                 return
+            if dataset is None:
+                raise typer.BadParameter("it must say where the rows go.", param_hint="--dataset")
             if mapping is None and not yes:
                 _confirm(console, file, found)
-            if dataset is None:
-                raise typer.BadParameter("says where the rows go.", param_hint="--dataset")
             opened.append(MappedFile(file, found, dataset))
         ingestion = Ingestion(console)
         try:
@@ -125,7 +125,7 @@ def _on_disk(files: list[Path], form: FormatName | None) -> Generator[list[Path]
         yield files
         return
     if form is None:
-        raise typer.BadParameter("says what comes on standard input.", param_hint="--format")
+        raise typer.BadParameter("it must say what comes on standard input.", param_hint="--format")
     with tempfile.TemporaryDirectory(prefix="mda-ingest-") as folder:
         path = Path(folder) / f"stdin.{form.value}"
         with path.open("wb") as copy:
@@ -136,12 +136,22 @@ def _on_disk(files: list[Path], form: FormatName | None) -> Generator[list[Path]
 def _mapping(file: ColumnFile, path: Path | None, kind: IngestKind | None, symbol: str | None) -> ColumnMapping:
     schema = file.schema()
     if path is None:
-        return guess(schema, file.head(), kind=kind, only_symbol=symbol)
+        try:
+            return guess(schema, file.head(), kind=kind, only_symbol=symbol)
+        except MappingError as error:
+            raise StackError(f"{file.path} is not understood: {error} --symbol or --mapping may help.") from error
     told = read_mapping(path)
     if symbol is not None:
         told = replace(told, symbol=None, only_symbol=symbol)
     told.check(schema)
     return told
+
+
+def _save(mapping: ColumnMapping, path: Path) -> None:
+    try:
+        path.write_text(mapping.to_yaml())
+    except OSError as error:
+        raise StackError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _confirm(console: Console, file: ColumnFile, mapping: ColumnMapping) -> None:
@@ -158,4 +168,9 @@ def _confirm(console: Console, file: ColumnFile, mapping: ColumnMapping) -> None
         console.print(f"not taken: {', '.join(sorted(unused))}")
     if not sys.stdin.isatty():
         raise StackError("This was guessed. Give --yes to take it, or --save-mapping to write it down and change it.")
-    typer.confirm("Is that right?", abort=True, err=True)
+    try:
+        right = typer.confirm("Is that right?", err=True)
+    except typer.Abort:  # Ctrl-C
+        raise typer.Exit(130) from None
+    if not right:
+        raise StackError("Nothing was ingested. --save-mapping writes down what was guessed, for you to change.")

@@ -68,7 +68,7 @@ class Ingestion:
 
     def __init__(self, console: Console) -> None:
         self._progress = RowProgress(console)
-        self._out = Console(highlight=False, soft_wrap=True)
+        self._out = Console(highlight=False, soft_wrap=True, markup=False)
         self._name = "nothing"
 
     @property

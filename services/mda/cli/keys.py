@@ -30,7 +30,10 @@ def list_keys(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List API keys, without their secrets."""
+    """List API keys, without their secrets.
+
+    Example: mda keys list mdc_0123456789abcdef01234567
+    """
     request = pb.ListApiKeysRequest(client_id=client_id, page_size=PAGE)
     _print(Api(data, url, key_file).all("ListApiKeys", request, "keys"), output)
 
@@ -44,8 +47,11 @@ def create(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make an API key, and print it: it is shown this once."""
-    request = pb.CreateApiKeyRequest(client_id=client_id, lifetime=duration(lifetime))
+    """Make an API key, and print it: it is shown this once.
+
+    Example: mda keys create mdc_0123456789abcdef01234567 --lifetime 90d > desk.key
+    """
+    request = pb.CreateApiKeyRequest(client_id=client_id, lifetime=duration(lifetime, "--lifetime"))
     _print_new(Api(data, url, key_file).call("CreateApiKey", request), output)
 
 
@@ -61,8 +67,13 @@ def rotate(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make an API key in the place of another, which works on for a while. The new one is shown this once."""
-    request = pb.RotateApiKeyRequest(key_id=key_id, overlap=duration(overlap), lifetime=duration(lifetime))
+    """Make an API key in the place of another, which works on for a while. The new one is shown this once.
+
+    Example: mda keys rotate mdk_0123456789abcdef01234567 --overlap 2h > desk.key
+    """
+    request = pb.RotateApiKeyRequest(
+        key_id=key_id, overlap=duration(overlap, "--overlap"), lifetime=duration(lifetime, "--lifetime")
+    )
     _print_new(Api(data, url, key_file).call("RotateApiKey", request), output)
 
 
@@ -74,7 +85,10 @@ def revoke(
     key_file: AdminKeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """End an API key for ever. Streams that run by it end."""
+    """End an API key for ever. Streams that run by it end.
+
+    Example: mda keys revoke mdk_0123456789abcdef01234567
+    """
     request = pb.RevokeApiKeyRequest(key_id=key_id)
     _print([Api(data, url, key_file).call("RevokeApiKey", request).key], output)
 
@@ -92,6 +106,11 @@ def _print(keys: Sequence[pb.ApiKey], output: Output) -> None:
 def _print_new(answer: pb.CreateApiKeyResponse | pb.RotateApiKeyResponse, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(answer)))
+        return
+    if output is Output.CSV:
+        key = answer.key.key
+        row = (key.key_id, key.client_id, answer.key.api_key, when(key, "expire_time"))
+        print_records(("id", "client id", "api key", "expires"), [row], [], output)
         return
     # The key alone on stdout, so that it can be put where it belongs without being seen.
     typer.echo(answer.key.api_key)

@@ -7,7 +7,20 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+
+def name_column() -> TextColumn:
+    """Return the column of names: on a narrow terminal these are cut, and no figures."""
+    return TextColumn("{task.description}", markup=False, table_column=Column(overflow="ellipsis"))
 
 
 class RowProgress:
@@ -26,17 +39,17 @@ class RowProgress:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            name_column(),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TaskProgressColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[left]}"),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", rows=0, rate=0.0, visible=False)
+        self._task = self._progress.add_task("", total=None, rows=0, rate=0.0, left="", visible=False)
         self._began_s = time.monotonic()
         self.rows = 0
 
@@ -53,7 +66,8 @@ class RowProgress:
         """Begin a piece of work: its name, and how much it is; None where nobody knows."""
         self._began_s = time.monotonic()
         self.rows = 0
-        self._progress.reset(self._task, description=name, total=total, visible=True, rows=0, rate=0.0)
+        left = "" if total is None else "left"
+        self._progress.reset(self._task, description=name, total=total, visible=True, rows=0, rate=0.0, left=left)
 
     def advance(self, rows: int, completed: int | None = None) -> None:
         """Take in that so many more rows are done; and how much of the total, where that is not rows."""

@@ -13,7 +13,6 @@ from marketdata.client import Client
 from marketdata.v1.quarantine_pb2 import QuarantinedRows
 from marketdata.v1.verdict_pb2 import Verdict
 from mda.cli.admin import as_json, when
-from mda.cli.folder import StackError
 from mda.cli.options import DataOption, KeyOption, Output, OutputOption, UrlOption, connection
 from mda.cli.printing import print_records
 
@@ -42,6 +41,8 @@ def list_quarantined(
     """
     found = _ask(lambda client: client.quarantined(dataset, limit=limit), connection(data, url, key_file))
     shown = [item for item in found if not (waiting and item.tape_sequence)]
+    if not shown:
+        typer.echo(f"nothing {'waits' if waiting else 'was set aside'} in {dataset}", err=True)
     columns = ("id", "time", "producer", "batch", "rows", "kind", "symbols", "verdicts", "released as")
     print_records(columns, [_cells(item) for item in shown], [as_json(item) for item in shown], output)
 
@@ -63,7 +64,7 @@ def release(
     Example: mda quarantine release SIM --all
     """
     if bool(ids) == everything:
-        raise StackError("Name the ids to release, or give --all.")
+        raise typer.BadParameter("name the ids to release, or give --all.", param_hint="IDS")
 
     async def ask(client: Client) -> list[tuple[str, str, str]]:
         wanted = ids or [item.id for item in await client.quarantined(dataset) if not item.tape_sequence]
@@ -72,6 +73,8 @@ def release(
 
     columns = ("id", "tape sequence", "was released before")
     rows = _ask(ask, connection(data, url, key_file))
+    if not rows:
+        typer.echo(f"nothing waits in {dataset}", err=True)
     names = [column.replace(" ", "_") for column in columns]
     print_records(columns, rows, [dict(zip(names, row, strict=True)) for row in rows], output)
 

@@ -81,7 +81,7 @@ def replay(
     """
     check_range(start, end)
     if to is None and kind is ReplayKind.ALL:
-        raise typer.BadParameter("is quotes or trades, where rows are printed.", param_hint="--kind")
+        raise typer.BadParameter("is quotes, trades or bars, where rows are printed.", param_hint="--kind")
     if to == dataset:
         raise typer.BadParameter("is another dataset: rows would follow themselves for ever.", param_hint="--to")
     kinds = [] if kind is ReplayKind.ALL else [_KINDS[kind.value]]
@@ -100,6 +100,8 @@ def replay(
     try:
         asyncio.run(run())
     except KeyboardInterrupt:
+        if to is not None:
+            typer.echo(f"stopped: what was published stays in {to}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -179,7 +181,7 @@ async def _print(
 
 
 async def _publish(client: Client, dataset: str, to: str, producer: str, batches: AsyncGenerator[Batch]) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     source = await client.list_instruments(dataset)
     put = {instrument.symbol: instrument.instrument_id for instrument in await client.put_instruments(to, source)}
     ids = np.zeros(max((one.instrument_id for one in source), default=0) + 1, np.uint32)

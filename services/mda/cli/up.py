@@ -37,8 +37,8 @@ app = typer.Typer()
 @app.command()
 def up(
     data: DataOption = Path(".mda"),
-    port: Annotated[int, typer.Option(help="The gateway's port.")] = 8080,
-    tls_port: Annotated[int, typer.Option(help="The gateway's port for TLS.")] = 8443,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The gateway's port.")] = 8080,
+    tls_port: Annotated[int, typer.Option(min=1, max=65535, help="The gateway's port for TLS.")] = 8443,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
     feed: Annotated[bool, typer.Option(help="Run the synthetic feed, dataset SIM.")] = True,
     seed: Annotated[int, typer.Option(help="The synthetic feed's seed.")] = 1,
@@ -47,7 +47,14 @@ def up(
         str | None, typer.Option(envvar="MDA_OTLP_ENDPOINT", help="Send traces to this OTLP/gRPC address (host:port).")
     ] = None,
 ) -> None:
-    """Start everything: NATS, the services, the gateway, and a synthetic feed."""
+    """Start everything: NATS, the services, the gateway, and a synthetic feed.
+
+    Example: mda up --detach
+
+    Example: mda up --data other --port 9080 --tls-port 9443
+    """
+    if port == tls_port:
+        raise typer.BadParameter("is another than --port.", param_hint="--tls-port")
     folder = Folder(data.absolute())
     folder.create()
     if detach:
@@ -64,7 +71,10 @@ def up(
 
 @app.command()
 def status(data: DataOption = Path(".mda"), output: OutputOption = Output.TABLE) -> None:
-    """Show the processes of the stack. Exits with 1 if it does not run, or not wholly."""
+    """Show the processes of the stack. Exits with 1 if it does not run, or not wholly.
+
+    Example: mda status --output json
+    """
     folder = Folder(data.absolute())
     runs = folder.runs()
     state = folder.read_state() if runs else {}
@@ -85,20 +95,24 @@ def status(data: DataOption = Path(".mda"), output: OutputOption = Output.TABLE)
 
 @app.command()
 def logs(
-    names: Annotated[list[str] | None, typer.Argument(help="Processes; all where none is named.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of logs; all where none is named.")] = None,
     data: DataOption = Path(".mda"),
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to show.")] = 20,
 ) -> None:
-    """Show the logs of the stack's processes."""
+    """Show the logs of the stack's processes, and `access`: the calls that the gateway took.
+
+    Example: mda logs ingestion query --follow
+    """
     folder = Folder(data.absolute())
     paths = {path.stem: path for path in sorted(folder.logs.glob("*.log"))}
     for name in names or ():
         if name not in paths:
             raise StackError(f"There is no log of {name!r}. There is: {', '.join(paths) or 'none'}.")
+    if not paths:
+        raise StackError(f"No stack runs in {folder.root}, nor did one. `mda up` starts one.")
     tail = ["tail", "-n", str(lines), *(["-F"] if follow else []), *(str(paths[name]) for name in names or paths)]
-    if len(tail) > 3:
-        os.execvp("tail", tail)  # noqa: S606, S607
+    os.execvp("tail", tail)  # noqa: S606, S607
 
 
 @app.command()
@@ -109,6 +123,8 @@ def restart(
     """Run processes anew, one after the other, each when the one before it is ready.
 
     The gateway's successor takes its connections over: no call fails. Readers go on by their cursors.
+
+    Example: mda restart gateway query
     """
     folder = Folder(data.absolute())
     running = [process["name"] for process in folder.running_state()["processes"]]
@@ -122,7 +138,10 @@ def restart(
 
 @app.command()
 def down(data: DataOption = Path(".mda")) -> None:
-    """Stop the stack; what it keeps stays."""
+    """Stop the stack; what it keeps stays.
+
+    Example: mda down
+    """
     folder = Folder(data.absolute())
     if not folder.runs():
         typer.echo(f"No stack runs in {folder.root}.")
@@ -228,7 +247,7 @@ def _welcome(stack: Stack) -> str:
         ]
     else:
         lines.append("[cyan]mda ingest FILE.dbn.zst[/]")
-    lines += ["", f"State is in {stack.folder.root}. Ctrl-C or `mda down` stops everything."]
+    lines += ["", f"State is in {stack.folder.root}. Ctrl-C or `mda down{data}` stops everything."]
     return "\n".join(lines)
 
 

@@ -25,7 +25,10 @@ def usage(
     key_file: KeyOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show limits and use: calls, streams, rows of today, all replicas together."""
+    """Show limits and use: calls, streams, rows of today, all replicas together.
+
+    Example: mda usage
+    """
     if client_id is None:
         found = Api(data, url, key_file, admin=False).call("GetUsage", pb.GetUsageRequest()).usage
     else:
@@ -34,7 +37,10 @@ def usage(
     if output is Output.TABLE:
         tier = pb.Tier.Name(found.tier).removeprefix("TIER_").lower()
         typer.echo(f"{found.client_id}, {tier}; the day ends at {when(found, 'day_end_time')}")
-    print_records(("what", "limit", "used"), _rows(found), [as_json(found)], output)
+    rows = _rows(found)
+    if output is Output.CSV:  # numbers for programs
+        rows = [(what, limit.replace(",", ""), used.replace(",", "")) for what, limit, used in rows]
+    print_records(("what", "limit", "used"), rows, [as_json(found)], output)
 
 
 def _rows(found: pb.Usage) -> list[tuple[str, str, str]]:

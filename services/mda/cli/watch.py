@@ -84,8 +84,10 @@ class Health:
             self._rows, self._since_s = rows, time.monotonic()
         return self._rate
 
-    def text(self) -> str:
+    def text(self, *, connected: bool) -> str:
         """Return the lag, and the gaps that opened since."""
+        if not connected:
+            return "not connected yet"
         lag = f"lags by {self.lag_entries:,} entries, {self.lag_s:.1f} s" if self.lag_entries else "up to date"
         return f"{lag}, open gaps: {self.open_gaps}"
 
@@ -95,7 +97,7 @@ def watch(
     symbols: Annotated[list[str] | None, typer.Argument(help="Symbols; all where none is named.")] = None,
     dataset: Annotated[str, typer.Option("--dataset", "-s", help="The dataset.")] = "SIM",
     plot: Annotated[bool, typer.Option("--plot", help="Draw the middle of bid and ask instead of the table.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0, help="Stop after so many seconds.")] = None,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
     key_file: KeyOption = None,
@@ -104,8 +106,9 @@ def watch(
 
     With --plot: one symbol by its price, several by their moves since the start; the newest five minutes.
 
-    Examples: mda watch ALFA ECHO/USD
-              mda watch --plot ALFA
+    Example: mda watch ALFA ECHO/USD
+
+    Example: mda watch --plot ALFA
     """
     address, key = connection(data, url, key_file)
     asyncio.run(_watch(symbols or None, dataset, seconds, address, key, plot=plot))
@@ -119,8 +122,9 @@ async def _watch(
         subscriber = client.subscribe(
             dataset, symbols, Start(snapshot=True), on_gap=health.note_gap, on_watermark=health.note_watermark
         )
-        with Live(console=Console(), refresh_per_second=_REFRESH_PER_S) as live:
+        with Live(console=Console(markup=False), refresh_per_second=_REFRESH_PER_S) as live:
             screen = Screen(live, subscriber, dataset, health, Plot() if plot else None)
+            screen.draw()
             try:
                 async with asyncio.timeout(seconds):
                     await _follow(subscriber, screen)
@@ -149,9 +153,11 @@ class Screen:
         self._health = health
         self._plot = plot
         self._drawn_s = 0.0
+        self._answered = False
 
     def draw_at_times(self) -> None:
-        """Show what there is, unless that was done just now."""
+        """Show what there is, unless that was done just now. The server has answered."""
+        self._answered = True
         if time.monotonic() - self._drawn_s > 1 / _REFRESH_PER_S:
             self.draw()
 
@@ -160,7 +166,8 @@ class Screen:
         self._drawn_s = time.monotonic()
         caption = self._caption()
         if self._plot is None:
-            self._live.update(_table(self.dataset, self.lines, caption, wide=self._live.console.width >= _WIDE))
+            table = _table(self.dataset, self.lines, wide=self._live.console.width >= _WIDE)
+            self._live.update(Group(table, Text(caption, style="dim italic")))
             return
         self._plot.note(
             {symbol: line.middle for symbol, line in self.lines.items() if line.is_two_sided}, self._drawn_s
@@ -172,7 +179,8 @@ class Screen:
     def _caption(self) -> str:
         rows = sum(line.rows for line in self.lines.values())
         connections = f"connections: {self._subscriber.connections}"
-        return f"{self._health.rate(rows):,.0f} rows/s, {self._health.text()}, {connections}; Ctrl-C stops"
+        health = self._health.text(connected=self._answered)
+        return f"{self._health.rate(rows):,.0f} rows/s, {health}, {connections}; Ctrl-C stops"
 
 
 async def _follow(subscriber: Subscriber, screen: Screen) -> None:
@@ -199,8 +207,8 @@ def _take(batch: Batch, lines: dict[str, Line], symbols: dict[int, str]) -> None
             line.trade, line.trade_size = int(batch["price"][row]), int(batch["size"][row])
 
 
-def _table(dataset: str, lines: dict[str, Line], caption: str, *, wide: bool) -> Table:
-    table = Table(title=dataset, caption=caption)
+def _table(dataset: str, lines: dict[str, Line], *, wide: bool) -> Table:
+    table = Table(title=dataset)
     table.add_column("symbol", no_wrap=True)
     sizes = ("bid size", "ask size", "last size")
     for name in ("bid size", "bid", "ask", "ask size", "spread", "last", "last size", "rows", "age"):

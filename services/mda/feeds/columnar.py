@@ -76,7 +76,9 @@ class ColumnFile:
     def read_bytes(self) -> int:
         """How many of them have been read."""
         raw = self._raw
-        return 0 if raw is None or raw.closed else raw.tell()
+        if raw is None:
+            return 0
+        return self.size if raw.closed else raw.tell()
 
     def producer(self, mapping: ColumnMapping) -> str:
         """Return the producer's name for the file, so mapped: the same content and mapping give the same name."""
@@ -100,9 +102,12 @@ class ColumnFile:
 
     def schema(self) -> pa.Schema:
         """Return the columns, with what the file says of itself."""
-        if self.form == "parquet":
+        if self.form != "parquet":
+            return self.head().schema
+        try:
             return pq.read_schema(self.path)
-        return self.head().schema
+        except (OSError, pa.ArrowException) as error:
+            raise FileError(f"{self.path} cannot be read as parquet: {error}") from error
 
     def pieces(self, mapping: ColumnMapping) -> Iterator[Piece]:
         """Yield the rows of the file, in its order, in batches of one size.

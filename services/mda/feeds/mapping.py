@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -106,8 +106,10 @@ class ColumnMapping:
             )
         if missing := needed - set(self.columns):
             raise MappingError(f"nothing is {' or '.join(sorted(missing))}. The file has {', '.join(schema.names)}.")
-        if (self.symbol is None) == (self.only_symbol is None):
-            raise MappingError("one of symbol, a column, and only_symbol, a symbol, says whose the rows are.")
+        if self.symbol is None and self.only_symbol is None:
+            raise MappingError("nothing says whose the rows are: symbol, a column, or only_symbol, the symbol of all.")
+        if self.symbol is not None and self.only_symbol is not None:
+            raise MappingError("symbol, a column, and only_symbol, the symbol of all, exclude each other.")
         there = set(schema.names)
         wanted = {*self.columns.values(), *([self.symbol] if self.symbol else [])}
         if absent := wanted - there:
@@ -129,9 +131,16 @@ def read_mapping(path: Path) -> ColumnMapping:
     """
     try:
         told: Any = yaml.safe_load(path.read_text())
-        return ColumnMapping(**told)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise MappingError(f"{path} is no mapping file: {error}") from error
+    names = [part.name for part in fields(ColumnMapping)]
+    if not isinstance(told, dict) or "kind" not in told:
+        raise MappingError(f"{path} is no mapping file: it has no kind. It may have {', '.join(names)}.")
+    if unknown := {str(name) for name in cast("dict[object, Any]", told)} - set(names):
+        raise MappingError(
+            f"{path} is no mapping file: there is no {', '.join(sorted(unknown))}. It may have {', '.join(names)}."
+        )
+    return ColumnMapping(**cast("dict[str, Any]", told))
 
 
 def guess(schema: pa.Schema, sample: pa.RecordBatch, *, kind: str | None, only_symbol: str | None) -> ColumnMapping:
