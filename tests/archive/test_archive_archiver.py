@@ -125,6 +125,21 @@ async def test_gaps_of_no_instrument_are_written_together(client: Client, tmp_pa
     assert sorted(table.to_pyarrow_table().column("last_sequence").to_pylist()) == [0, 1, 2]
 
 
+async def test_gaps_of_an_instrument_and_of_none_stand_in_one_table(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path) as archiver:
+        for number, instrument_id in enumerate((2, 0)):
+            gap = Gap(producer="feed", cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN, instrument_id=instrument_id)
+            await feed.write(trades(1 + number), gaps=[gap])
+            await caught_up(archiver, feed)
+    async with archiving(feed, tmp_path) as archiver:  # which looks at what is there first
+        await feed.write(trades(3))
+        await caught_up(archiver, feed)
+        await archiver.compact(whole=True)
+    table = DeltaTable(tmp_path / feed.dataset / "gaps")
+    assert table.to_pyarrow_table().column("instrument_id").to_pylist() == [2, None]
+
+
 async def test_a_column_may_be_added_while_old_files_stay(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
