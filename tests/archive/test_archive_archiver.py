@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from nats.aio.client import Client
@@ -138,6 +139,16 @@ async def test_gaps_of_an_instrument_and_of_none_stand_in_one_table(client: Clie
         await archiver.compact(whole=True)
     table = DeltaTable(tmp_path / feed.dataset / "gaps")
     assert table.to_pyarrow_table().column("instrument_id").to_pylist() == [2, None]
+
+
+async def test_files_tell_how_many_nulls_they_have(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    gap = Gap(producer="feed", cause=Gap.CAUSE_DISCONNECTED, state=Gap.STATE_OPEN)
+    async with archiving(feed, tmp_path) as archiver:
+        await feed.write(trades(1), gaps=[gap])
+        await caught_up(archiver, feed)
+    table = DeltaTable(tmp_path / feed.dataset / "gaps").to_pyarrow_dataset()
+    assert table.to_table(filter=pc.field("instrument_id").is_null()).num_rows == 1
 
 
 async def test_a_column_may_be_added_while_old_files_stay(

@@ -171,7 +171,7 @@ def _stats(table: pa.Table) -> str:
             "numRecords": table.num_rows,
             "minValues": {name: bound["min"] for name, bound in bounds.items()},
             "maxValues": {name: bound["max"] for name, bound in bounds.items()},
-            "nullCount": dict.fromkeys(bounds, 0),
+            "nullCount": {name: table.column(name).null_count for name in bounds},
         }
     )
 
