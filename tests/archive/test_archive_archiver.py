@@ -141,6 +141,18 @@ async def test_gaps_of_an_instrument_and_of_none_stand_in_one_table(client: Clie
     assert table.to_pyarrow_table().column("instrument_id").to_pylist() == [2, None]
 
 
+async def test_numbers_of_gaps_may_be_as_large_as_those_of_rows(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    gap = Gap(producer="feed", cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN, instrument_id=(1 << 31) + 5)
+    gap.first_sequence, gap.last_sequence = 7, (1 << 64) - 2
+    async with archiving(feed, tmp_path) as archiver:
+        await feed.write(trades(1), gaps=[gap])
+        await caught_up(archiver, feed)
+    (row,) = DeltaTable(tmp_path / feed.dataset / "gaps").to_pyarrow_table().to_pylist()
+    assert (row["first_sequence"], row["last_sequence"]) == (7, -2)  # the same bits, as in tables of rows
+    assert row["instrument_id"] == 5 - (1 << 31)
+
+
 async def test_files_tell_how_many_nulls_they_have(client: Client, tmp_path: Path) -> None:
     feed = await make_feed(client)
     gap = Gap(producer="feed", cause=Gap.CAUSE_DISCONNECTED, state=Gap.STATE_OPEN)
