@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,24 @@ def reopened(path: Path) -> list[Numbered]:
     file = SpoolFile.open(Spool(path), "TEST", "p")
     file.close()
     return file.found
+
+
+@contextmanager
+def full_disk(room: int) -> Generator[None]:
+    """Have a disk on which so many bytes are left."""
+    write = os.write
+
+    def write_some(file: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "there is no room")
+        written = write(file, bytes(data)[:room])
+        room -= written
+        return written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write_some)
+        yield
 
 
 def test_what_is_not_acknowledged_stays(tmp_path: Path) -> None:
@@ -104,3 +126,15 @@ def test_a_damaged_record_ends_it(tmp_path: Path) -> None:
     data[-34 - 14] ^= 1  # in the second
     path.write_bytes(data)
     assert reopened(path) == [item(1)]
+
+
+def test_a_batch_for_which_there_is_no_room_spoils_none_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.append(item(1))
+    with full_disk(20), pytest.raises(OSError, match="no room"):
+        file.append(item(2))
+    file.append(item(2))
+    file.append(item(3))
+    file.close()
+    assert reopened(path) == [item(1), item(2), item(3)]

@@ -118,14 +118,18 @@ class SpoolFile:
         return self._size - self._acknowledged >= self._spool.max_bytes
 
     def append(self, item: Numbered) -> None:
-        """Add a batch."""
+        """Add a batch; wholly, or, where the disk is full, not at all."""
         told = _FACTS.pack(item.number, item.rows, item.start, len(item.message)) + item.message
         record = _CRC.pack(zlib.crc32(told)) + told
-        self._write(record)
+        try:
+            self._write(record)
+            if self._spool.sync:
+                os.fsync(self._file)
+        except BaseException:
+            self._cut_off()  # what comes after a torn record could not be read
+            raise
         self._records.append((item.number, len(record)))
         self._size += len(record)
-        if self._spool.sync:
-            os.fsync(self._file)
 
     def acknowledge(self, number: int) -> None:
         """Forget batches up to a number."""
@@ -152,6 +156,10 @@ class SpoolFile:
         if not data.startswith(self._head):
             raise SpoolError(f"{path} is the spool of another producer than {producer} of {dataset}")
         self._read(data)
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Cut off what is beyond the records that are whole."""
         os.ftruncate(self._file, self._size)
         os.lseek(self._file, 0, os.SEEK_END)
 
