@@ -138,3 +138,20 @@ def test_a_batch_for_which_there_is_no_room_spoils_none_after_it(tmp_path: Path)
     file.append(item(3))
     file.close()
     assert reopened(path) == [item(1), item(2), item(3)]
+
+
+def test_a_disk_too_full_to_write_it_anew_harms_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    for number in range(1, 5):
+        file.append(item(number, 1 << 20))
+    with full_disk(100):
+        file.acknowledge(3)
+    file.append(item(5))
+    file.close()
+    assert [found.number for found in reopened(path)] == [1, 2, 3, 4, 5]
+    assert [*tmp_path.iterdir()] == [path]
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.acknowledge(3)
+    file.close()
+    assert [found.number for found in reopened(path)] == [4, 5]

@@ -81,6 +81,7 @@ class SpoolFile:
         self._head = head
         self._size = len(head)
         self._acknowledged = 0  # bytes of records that are acknowledged, at the file's beginning
+        self._put_off = 0  # so many of them there were when the file could not be written anew
         self._records: deque[tuple[int, int]] = deque()  # the number and the size of each that is not
         self.found: list[Numbered] = []
 
@@ -122,7 +123,7 @@ class SpoolFile:
         told = _FACTS.pack(item.number, item.rows, item.start, len(item.message)) + item.message
         record = _CRC.pack(zlib.crc32(told)) + told
         try:
-            self._write(record)
+            _write(self._file, record)
             if self._spool.sync:
                 os.fsync(self._file)
         except BaseException:
@@ -139,7 +140,7 @@ class SpoolFile:
             self._compact()
 
     def _is_worth_it(self) -> bool:
-        return self._acknowledged >= max(_WORTH_BYTES, self._size // 2)
+        return self._acknowledged - self._put_off >= max(_WORTH_BYTES, self._size // 2)
 
     def _begin(self, dataset: str, producer: str) -> None:
         path = self._spool.path
@@ -149,7 +150,7 @@ class SpoolFile:
             raise SpoolError(f"{path} is open in another process: each producer is for one at a time") from None
         data = path.read_bytes()
         if not data:
-            self._write(self._head)
+            _write(self._file, self._head)
             return
         if not data.startswith(_MAGIC):
             raise SpoolError(f"{path} is no spool")
@@ -183,27 +184,37 @@ class SpoolFile:
             os.ftruncate(self._file, len(self._head))
             os.lseek(self._file, 0, os.SEEK_END)
         else:
-            self._rewrite()
+            try:
+                self._rewrite()
+            except OSError:  # the disk is full: the file is as good as it was, and only larger
+                self._put_off = self._acknowledged
+                return
         self._size -= self._acknowledged
-        self._acknowledged = 0
+        self._acknowledged = self._put_off = 0
 
     def _rewrite(self) -> None:
         path = self._spool.path
         rest = os.pread(self._file, self._size, len(self._head) + self._acknowledged)
         fresh = path.with_name(path.name + ".new")
         file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        _lock(file)
-        old, self._file = self._file, file
-        self._write(self._head + rest)
-        if self._spool.sync:
-            os.fsync(file)
-        fresh.replace(path)
-        os.close(old)
+        try:
+            _lock(file)
+            _write(file, self._head + rest)
+            if self._spool.sync:
+                os.fsync(file)
+            fresh.replace(path)
+        except BaseException:
+            os.close(file)
+            fresh.unlink(missing_ok=True)
+            raise
+        os.close(self._file)
+        self._file = file
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+
+def _write(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def _lock(file: int) -> None:
