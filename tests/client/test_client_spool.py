@@ -155,3 +155,23 @@ def test_a_disk_too_full_to_write_it_anew_harms_nothing(tmp_path: Path) -> None:
     file.acknowledge(3)
     file.close()
     assert [found.number for found in reopened(path)] == [4, 5]
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_for_one_process_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    for number in range(1, 5):
+        file.append(item(number, 1 << 20))
+    lock = spool_module._lock
+
+    def lock_late(descriptor: int) -> None:
+        monkeypatch.undo()
+        file.acknowledge(3)  # which puts another file in the place of the one that was opened
+        lock(descriptor)
+
+    monkeypatch.setattr(spool_module, "_lock", lock_late)
+    with pytest.raises(SpoolError, match="open in another process"):
+        SpoolFile.open(Spool(path), "TEST", "p")
+    file.close()

@@ -100,7 +100,7 @@ class SpoolFile:
         names = [name.encode() for name in (dataset, producer)]
         head = _MAGIC + b"".join(_NAME.pack(len(name)) + name for name in names)
         spool.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(spool.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = _open_alone(spool.path)
         try:
             made = cls(spool, file, head)
             made._begin(dataset, producer)
@@ -144,10 +144,6 @@ class SpoolFile:
 
     def _begin(self, dataset: str, producer: str) -> None:
         path = self._spool.path
-        try:
-            _lock(self._file)
-        except BlockingIOError:
-            raise SpoolError(f"{path} is open in another process: each producer is for one at a time") from None
         data = path.read_bytes()
         if not data:
             _write(self._file, self._head)
@@ -209,6 +205,23 @@ class SpoolFile:
             raise
         os.close(self._file)
         self._file = file
+
+
+def _open_alone(path: Path) -> int:
+    """Open a file for this process alone; not one in whose place another process has put another meanwhile."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(file)
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            raise SpoolError(f"{path} is open in another process: each producer is for one at a time") from None
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
 
 
 def _write(file: int, data: bytes) -> None:
