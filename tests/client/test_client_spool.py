@@ -175,3 +175,16 @@ def test_a_file_that_is_written_anew_meanwhile_is_for_one_process_still(
     with pytest.raises(SpoolError, match="open in another process"):
         SpoolFile.open(Spool(path), "TEST", "p")
     file.close()
+
+
+@pytest.mark.parametrize("size", [3, 12, 18])
+def test_a_file_of_half_a_head_is_begun_again(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "spool"
+    SpoolFile.open(Spool(path), "TEST", "p").close()
+    head = path.read_bytes()
+    path.write_bytes(head[:size])
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.append(item(1))
+    file.close()
+    assert path.read_bytes().startswith(head)
+    assert reopened(path) == [item(1)]

@@ -145,7 +145,8 @@ class SpoolFile:
     def _begin(self, dataset: str, producer: str) -> None:
         path = self._spool.path
         data = path.read_bytes()
-        if not data:
+        if self._head.startswith(data):  # it is new, or was when its writer was killed
+            os.ftruncate(self._file, 0)
             _write(self._file, self._head)
             return
         if not data.startswith(_MAGIC):
