@@ -78,6 +78,26 @@ async def test_what_dies_is_started_again_with_the_same_environment(tmp_path: Pa
     await supervisor.stop()
 
 
+async def test_what_cannot_be_run_for_a_while_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.05)
+    spec = _python("one", FOREVER, tmp_path)
+    program, away = tmp_path / "program", tmp_path / "away"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$@"\n')
+    program.chmod(0o700)
+    supervisor = Supervisor([[dataclasses.replace(spec, argv=[str(program), FOREVER])]], lambda: None)
+    await supervisor.start()
+    child = supervisor.children[0]
+    first = child.pid
+    assert first is not None
+    program.rename(away)
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: "cannot be run: " in spec.log.read_text())
+    assert _states(supervisor.children) == {"one": "restarting"}
+    away.rename(program)
+    await _until(lambda: child.pid not in {None, first})
+    await supervisor.stop()
+
+
 async def test_what_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     supervisor = Supervisor([[_python("bad", "print('no such thing'); raise SystemExit(3)", tmp_path)]], lambda: None)
     with pytest.raises(StartError, match=r"bad does not start\. Its log ends with:\n  no such thing"):

@@ -192,7 +192,7 @@ class Supervisor:
     async def _kept(self, child: Child, process: asyncio.subprocess.Process | None) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
-            process = process or await self._spawn(child)
+            process = process or await self._spawn_at_last(child)
             standing_back = asyncio.create_task(_stand_back_once_ready(process.pid, child.spec))
             try:
                 await process.wait()
@@ -206,6 +206,17 @@ class Supervisor:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             child.restarts += 1
+
+    async def _spawn_at_last(self, child: Child) -> asyncio.subprocess.Process:
+        """Start a process, however often the system refuses: it has no room, or the program is being replaced."""
+        while True:
+            try:
+                return await self._spawn(child)
+            except OSError as error:
+                with contextlib.suppress(OSError), child.spec.log.open("a") as log:
+                    log.write(f"{child.spec.argv[0]} cannot be run: {error}\n")
+                await asyncio.sleep(_LONGEST_PAUSE_S)
+                child.restarts += 1
 
     async def _release(self, child: Child) -> None:
         keeper = self._keepers.pop(child.spec.name, None)
