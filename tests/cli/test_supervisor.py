@@ -201,6 +201,18 @@ async def test_a_successor_that_fails_leaves_the_old_one(tmp_path: Path) -> None
     await supervisor.stop()
 
 
+async def test_a_successor_that_cannot_be_run_leaves_the_old_one(tmp_path: Path) -> None:
+    supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
+    first, spec = child.pid, child.spec
+    assert first is not None
+    with pytest.raises(StartError, match="heir cannot be run: "):
+        await supervisor.replace(dataclasses.replace(spec, argv=[str(tmp_path / "nothing")]))
+    assert (child.pid, child.spec, child.state) == (first, spec, "running")
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: child.pid not in {None, first})  # it is kept still
+    await supervisor.stop()
+
+
 async def test_a_successor_that_dies_is_started_with_nobody_before_it(tmp_path: Path) -> None:
     supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
     first = child.pid

@@ -172,11 +172,9 @@ class Supervisor:
         old, before = child.spec, self._processes[spec.name]
         self._leaving[spec.name] = before
         child.spec, child.epoch = spec, child.epoch + 1
-        process = await self._spawn(child)
         try:
-            await _until(lambda: takeover.done(child.epoch), lambda: process.returncode is not None, spec)
+            process = await self._spawn_heir(child, takeover)
         except StartError:
-            await _terminate(process)
             child.spec, child.epoch, child.pid = old, child.epoch - 1, before.pid
             self._processes[spec.name] = self._leaving.pop(spec.name)
             self._keep(child, before)
@@ -185,6 +183,19 @@ class Supervisor:
         child.restarts += 1
         self._keep(child, process)
         self._set(child, "running")
+
+    async def _spawn_heir(self, child: Child, takeover: Takeover) -> asyncio.subprocess.Process:
+        """Start a process that takes over; return it once it serves."""
+        try:
+            process = await self._spawn(child)
+        except OSError as error:
+            raise StartError(f"{child.spec.name} cannot be run: {error}") from error
+        try:
+            await _until(lambda: takeover.done(child.epoch), lambda: process.returncode is not None, child.spec)
+        except StartError:
+            await _terminate(process)
+            raise
+        return process
 
     def _keep(self, child: Child, process: asyncio.subprocess.Process | None = None) -> None:
         self._keepers[child.spec.name] = asyncio.create_task(self._kept(child, process))
