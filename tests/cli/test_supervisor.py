@@ -192,10 +192,11 @@ async def test_a_successor_takes_over_while_the_old_one_still_runs(tmp_path: Pat
 
 async def test_a_successor_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
-    first = child.pid
+    first, started_s = child.pid, child.started_s
     with pytest.raises(StartError, match=r"heir does not start\. Its log ends with:\n(.*\n)*  broken"):
         await supervisor.replace(_heir("heir", "print('broken'); raise SystemExit(1)", tmp_path))
     assert (child.pid, child.state, child.restarts) == (first, "running", 0)
+    assert child.started_s == started_s  # by which the next `mda up` knows that the process is ours
     await supervisor.replace(child.spec)
     assert child.pid != first
     await supervisor.stop()

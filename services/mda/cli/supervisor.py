@@ -169,13 +169,13 @@ class Supervisor:
     async def _take_over(self, child: Child, spec: Spec, takeover: Takeover) -> None:
         await self._release(child)
         await self._end_leaving(child)
-        old, before = child.spec, self._processes[spec.name]
+        old, before, started_s = child.spec, self._processes[spec.name], child.started_s
         self._leaving[spec.name] = before
         child.spec, child.epoch = spec, child.epoch + 1
         try:
             process = await self._spawn_heir(child, takeover)
         except StartError:
-            child.spec, child.epoch, child.pid = old, child.epoch - 1, before.pid
+            child.spec, child.epoch, child.pid, child.started_s = old, child.epoch - 1, before.pid, started_s
             self._processes[spec.name] = self._leaving.pop(spec.name)
             self._keep(child, before)
             self._changed()
