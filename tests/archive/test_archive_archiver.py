@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from nats.aio.client import Client
@@ -123,6 +124,43 @@ async def test_gaps_of_no_instrument_are_written_together(client: Client, tmp_pa
     table = DeltaTable(tmp_path / feed.dataset / "gaps")
     assert len(table.file_uris()) == 1
     assert sorted(table.to_pyarrow_table().column("last_sequence").to_pylist()) == [0, 1, 2]
+
+
+async def test_gaps_of_an_instrument_and_of_none_stand_in_one_table(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    async with archiving(feed, tmp_path) as archiver:
+        for number, instrument_id in enumerate((2, 0)):
+            gap = Gap(producer="feed", cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN, instrument_id=instrument_id)
+            await feed.write(trades(1 + number), gaps=[gap])
+            await caught_up(archiver, feed)
+    async with archiving(feed, tmp_path) as archiver:  # which looks at what is there first
+        await feed.write(trades(3))
+        await caught_up(archiver, feed)
+        await archiver.compact(whole=True)
+    table = DeltaTable(tmp_path / feed.dataset / "gaps")
+    assert table.to_pyarrow_table().column("instrument_id").to_pylist() == [2, None]
+
+
+async def test_numbers_of_gaps_may_be_as_large_as_those_of_rows(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    gap = Gap(producer="feed", cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN, instrument_id=(1 << 31) + 5)
+    gap.first_sequence, gap.last_sequence = 7, (1 << 64) - 2
+    async with archiving(feed, tmp_path) as archiver:
+        await feed.write(trades(1), gaps=[gap])
+        await caught_up(archiver, feed)
+    (row,) = DeltaTable(tmp_path / feed.dataset / "gaps").to_pyarrow_table().to_pylist()
+    assert (row["first_sequence"], row["last_sequence"]) == (7, -2)  # the same bits, as in tables of rows
+    assert row["instrument_id"] == 5 - (1 << 31)
+
+
+async def test_files_tell_how_many_nulls_they_have(client: Client, tmp_path: Path) -> None:
+    feed = await make_feed(client)
+    gap = Gap(producer="feed", cause=Gap.CAUSE_DISCONNECTED, state=Gap.STATE_OPEN)
+    async with archiving(feed, tmp_path) as archiver:
+        await feed.write(trades(1), gaps=[gap])
+        await caught_up(archiver, feed)
+    table = DeltaTable(tmp_path / feed.dataset / "gaps").to_pyarrow_dataset()
+    assert table.to_table(filter=pc.field("instrument_id").is_null()).num_rows == 1
 
 
 async def test_a_column_may_be_added_while_old_files_stay(

@@ -78,6 +78,26 @@ async def test_what_dies_is_started_again_with_the_same_environment(tmp_path: Pa
     await supervisor.stop()
 
 
+async def test_what_cannot_be_run_for_a_while_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.05)
+    spec = _python("one", FOREVER, tmp_path)
+    program, away = tmp_path / "program", tmp_path / "away"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$@"\n')
+    program.chmod(0o700)
+    supervisor = Supervisor([[dataclasses.replace(spec, argv=[str(program), FOREVER])]], lambda: None)
+    await supervisor.start()
+    child = supervisor.children[0]
+    first = child.pid
+    assert first is not None
+    program.rename(away)
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: "cannot be run: " in spec.log.read_text())
+    assert _states(supervisor.children) == {"one": "restarting"}
+    away.rename(program)
+    await _until(lambda: child.pid not in {None, first})
+    await supervisor.stop()
+
+
 async def test_what_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     supervisor = Supervisor([[_python("bad", "print('no such thing'); raise SystemExit(3)", tmp_path)]], lambda: None)
     with pytest.raises(StartError, match=r"bad does not start\. Its log ends with:\n  no such thing"):
@@ -172,12 +192,25 @@ async def test_a_successor_takes_over_while_the_old_one_still_runs(tmp_path: Pat
 
 async def test_a_successor_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
-    first = child.pid
+    first, started_s = child.pid, child.started_s
     with pytest.raises(StartError, match=r"heir does not start\. Its log ends with:\n(.*\n)*  broken"):
         await supervisor.replace(_heir("heir", "print('broken'); raise SystemExit(1)", tmp_path))
     assert (child.pid, child.state, child.restarts) == (first, "running", 0)
+    assert child.started_s == started_s  # by which the next `mda up` knows that the process is ours
     await supervisor.replace(child.spec)
     assert child.pid != first
+    await supervisor.stop()
+
+
+async def test_a_successor_that_cannot_be_run_leaves_the_old_one(tmp_path: Path) -> None:
+    supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
+    first, spec = child.pid, child.spec
+    assert first is not None
+    with pytest.raises(StartError, match="heir cannot be run: "):
+        await supervisor.replace(dataclasses.replace(spec, argv=[str(tmp_path / "nothing")]))
+    assert (child.pid, child.spec, child.state) == (first, spec, "running")
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: child.pid not in {None, first})  # it is kept still
     await supervisor.stop()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,24 @@ def reopened(path: Path) -> list[Numbered]:
     file = SpoolFile.open(Spool(path), "TEST", "p")
     file.close()
     return file.found
+
+
+@contextmanager
+def full_disk(room: int) -> Generator[None]:
+    """Have a disk on which so many bytes are left."""
+    write = os.write
+
+    def write_some(file: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "there is no room")
+        written = write(file, bytes(data)[:room])
+        room -= written
+        return written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write_some)
+        yield
 
 
 def test_what_is_not_acknowledged_stays(tmp_path: Path) -> None:
@@ -103,4 +125,66 @@ def test_a_damaged_record_ends_it(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-34 - 14] ^= 1  # in the second
     path.write_bytes(data)
+    assert reopened(path) == [item(1)]
+
+
+def test_a_batch_for_which_there_is_no_room_spoils_none_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.append(item(1))
+    with full_disk(20), pytest.raises(OSError, match="no room"):
+        file.append(item(2))
+    file.append(item(2))
+    file.append(item(3))
+    file.close()
+    assert reopened(path) == [item(1), item(2), item(3)]
+
+
+def test_a_disk_too_full_to_write_it_anew_harms_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    for number in range(1, 5):
+        file.append(item(number, 1 << 20))
+    with full_disk(100):
+        file.acknowledge(3)
+    file.append(item(5))
+    file.close()
+    assert [found.number for found in reopened(path)] == [1, 2, 3, 4, 5]
+    assert [*tmp_path.iterdir()] == [path]
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.acknowledge(3)
+    file.close()
+    assert [found.number for found in reopened(path)] == [4, 5]
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_for_one_process_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool"
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    for number in range(1, 5):
+        file.append(item(number, 1 << 20))
+    lock = spool_module._lock
+
+    def lock_late(descriptor: int) -> None:
+        monkeypatch.undo()
+        file.acknowledge(3)  # which puts another file in the place of the one that was opened
+        lock(descriptor)
+
+    monkeypatch.setattr(spool_module, "_lock", lock_late)
+    with pytest.raises(SpoolError, match="open in another process"):
+        SpoolFile.open(Spool(path), "TEST", "p")
+    file.close()
+
+
+@pytest.mark.parametrize("size", [3, 12, 18])
+def test_a_file_of_half_a_head_is_begun_again(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "spool"
+    SpoolFile.open(Spool(path), "TEST", "p").close()
+    head = path.read_bytes()
+    path.write_bytes(head[:size])
+    file = SpoolFile.open(Spool(path), "TEST", "p")
+    file.append(item(1))
+    file.close()
+    assert path.read_bytes().startswith(head)
     assert reopened(path) == [item(1)]

@@ -168,6 +168,34 @@ async def test_a_second_feed_of_the_same_name_ends_the_first(api: Api, nats_url:
         await asyncio.wait_for(first, 60)
 
 
+class Wide(Source):
+    """Has a row of each of many instruments, and then one of each after a hole."""
+
+    name: ClassVar[str] = "wide"
+    rules: Mapping[Kind, Rule] = {Kind.TRADE: Rule.CONTIGUOUS}
+    symbols: ClassVar[list[str]] = [f"S{number}" for number in range(1_100)]
+
+    async def instruments(self) -> list[Instrument]:
+        return [Instrument(symbol=symbol) for symbol in self.symbols]
+
+    async def updates(self, ids: Mapping[str, int], standings: Standings) -> AsyncGenerator[Update]:
+        yield Connected()
+        for number in (1, 3):
+            same = rows(0, len(ids))
+            numbers = {"instrument_id": np.array([*ids.values()], np.uint32), "sequence": np.full(len(ids), number)}
+            yield make_batch(Kind.TRADE, {**same.columns, **numbers})
+
+
+async def test_more_holes_than_a_batch_takes_are_told(api: Api, nats_url: str) -> None:
+    feed = await run(api, Wide())
+    assert (feed.status.state, feed.status.gaps) == ("done", 1_100)
+    tape = await on_tape(nats_url, "SCRIPTED")
+    assert {gap.instrument_id for gap in tape.gaps if gap.first_sequence == gap.last_sequence == 2} == {
+        *range(1, 1_101)
+    }
+    assert tape.numbers(Kind.TRADE) == [1, 3]
+
+
 class Torrent(Source):
     """Has rows without end."""
 

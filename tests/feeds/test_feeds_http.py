@@ -98,6 +98,22 @@ async def test_rows_without_numbers_newest_first(api: Api, nats_url: str) -> Non
     assert prices(tape) == [1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
 
 
+async def test_a_bar_is_given_again_until_it_is_over(api: Api, nats_url: str) -> None:
+    def bar(minute: int, close: int) -> dict[str, Any]:
+        return {"t": minute * 60, "open": 1, "high": 9, "low": 1, "close": close, "s": "AAA"}
+
+    columns = {"ts_event": "t"} | {name: name for name in ("open", "high", "low", "close")}
+    mapping = ColumnMapping("bars", columns, symbol="s", times="s", interval_s=60)
+    resource = Resource(
+        as_json([bar(1, 2), bar(2, 3)]), as_json([bar(1, 2), bar(2, 4)]), as_json([bar(2, 5), bar(3, 6)])
+    )
+    with rest(resource) as url:
+        async with feeding(api, url, mapping) as feed:
+            await until(lambda: feed.status.rows == 5)
+    tape = await on_tape(nats_url, "POLLED")
+    assert [close // NANOS for batch in tape.batches for close in batch["close"].tolist()] == [2, 3, 4, 5, 6]
+
+
 async def test_a_feed_that_is_started_anew_and_a_hole(api: Api, nats_url: str) -> None:
     for body in ([row(1), row(2)], [row(1), row(2), row(5)]):
         with rest(Resource(as_json(body))) as url:

@@ -54,6 +54,18 @@ def test_without_a_rule_all_rows_are_taken() -> None:
     assert sequences.text == "{}"
 
 
+def test_of_very_many_instruments_those_with_the_newest_rows_are_told() -> None:
+    sequences = Sequences({Kind.TRADE: Rule.TIMED})
+    count = 5_000
+    first_ns = 1_700_000_000_000_000_000
+    sequences.take(rows(*range(count), times=range(first_ns, first_ns + count), ids=range(1, count + 1)))
+    assert len(sequences.text) < 32_100
+    told = Sequences.parse({}, json.loads(sequences.text)).standings
+    assert len(told) > 900
+    assert [of[1] for of in sorted(told)] == list(range(count + 1 - len(told), count + 1))
+    assert len(sequences.standings) == count
+
+
 def test_rows_without_a_number_are_taken() -> None:
     sequences = Sequences({Kind.TRADE: Rule.CONTIGUOUS})
     taken = sequences.take(rows(ABSENT, 4, ABSENT, 4, 5, times=[1, 2, 3, 2, 5]))

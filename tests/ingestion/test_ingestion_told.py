@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.client import Client
 
 from marketdata.columns import Kind
@@ -143,6 +144,9 @@ def test_what_is_told_is_read_with_rows_and_without() -> None:
         ({"gaps": [gap(state=Gap.STATE_UNSPECIFIED)]}, "batch.gaps[0].state"),
         ({"gaps": [gap(close_time=timestamp(NOW_NS))]}, "batch.gaps[0].state"),
         ({"gaps": [Gap(cause=Gap.CAUSE_SEQUENCE, state=Gap.STATE_OPEN)]}, "batch.gaps[0].open_time"),
+        ({"gaps": [gap(open_time=Timestamp(seconds=1 << 34))]}, "batch.gaps[0].open_time"),
+        ({"gaps": [gap(open_time=Timestamp(seconds=1, nanos=-1))]}, "batch.gaps[0].open_time"),
+        ({"gaps": [gap(Gap.STATE_CLOSED, close_time=Timestamp(seconds=-1))]}, "batch.gaps[0].close_time"),
         ({"gaps": [gap()] * 1001}, "batch.gaps"),
         ({"position": "two\nlines"}, "batch.position"),
         ({"position": "x" * 32_769}, "batch.position"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from marketdata.columns import ABSENT, NANOS
+from marketdata.columns import ABSENT, NANOS, Kind
 from marketdata.v1.gap_pb2 import Gap
 from mda.market.errors import MarketDataError
 from mda.query.gaps import Gaps
@@ -134,14 +134,23 @@ def test_the_time_without_a_source_is_a_gap_while_it_lasts_and_after() -> None:
     gaps = Gaps()
     gaps.add(1, [lost(OPEN, 5), lost(OPEN, 7, instrument_id=2)])
     assert gaps.open_count == 2
-    times = gaps.times()
+    times = gaps.times(Kind.TRADE)
     assert times.instrument_id.tolist() == [0, 2]
     assert (times.start.tolist(), times.end.tolist()) == ([5 * NANOS, 7 * NANOS], [ABSENT, ABSENT])
     gaps.add(2, [lost(CLOSED, 5, 6)])
-    times = gaps.times()
+    times = gaps.times(Kind.TRADE)
     assert times.instrument_id.tolist() == [2, 0]
     assert (times.start.tolist(), times.end.tolist()) == ([7 * NANOS, 5 * NANOS], [ABSENT, 6 * NANOS])
     assert gaps.open_count == 1
+
+
+def test_rows_of_one_kind_are_missing_in_bars_of_that_kind_alone() -> None:
+    gaps = Gaps()
+    trades_lost = lost(OPEN, 5, instrument_id=2)
+    trades_lost.kind = Kind.TRADE
+    gaps.add(1, [trades_lost, lost(OPEN, 7)])
+    found = {kind: gaps.times(kind).instrument_id.tolist() for kind in Kind}
+    assert found == {Kind.QUOTE: [0], Kind.TRADE: [2, 0], Kind.BAR: [0]}
 
 
 def test_holes_of_two_instruments_are_two_gaps() -> None:

@@ -81,6 +81,7 @@ class SpoolFile:
         self._head = head
         self._size = len(head)
         self._acknowledged = 0  # bytes of records that are acknowledged, at the file's beginning
+        self._put_off = 0  # so many of them there were when the file could not be written anew
         self._records: deque[tuple[int, int]] = deque()  # the number and the size of each that is not
         self.found: list[Numbered] = []
 
@@ -99,7 +100,7 @@ class SpoolFile:
         names = [name.encode() for name in (dataset, producer)]
         head = _MAGIC + b"".join(_NAME.pack(len(name)) + name for name in names)
         spool.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(spool.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = _open_alone(spool.path)
         try:
             made = cls(spool, file, head)
             made._begin(dataset, producer)
@@ -118,14 +119,18 @@ class SpoolFile:
         return self._size - self._acknowledged >= self._spool.max_bytes
 
     def append(self, item: Numbered) -> None:
-        """Add a batch."""
+        """Add a batch; wholly, or, where the disk is full, not at all."""
         told = _FACTS.pack(item.number, item.rows, item.start, len(item.message)) + item.message
         record = _CRC.pack(zlib.crc32(told)) + told
-        self._write(record)
+        try:
+            _write(self._file, record)
+            if self._spool.sync:
+                os.fsync(self._file)
+        except BaseException:
+            self._cut_off()  # what comes after a torn record could not be read
+            raise
         self._records.append((item.number, len(record)))
         self._size += len(record)
-        if self._spool.sync:
-            os.fsync(self._file)
 
     def acknowledge(self, number: int) -> None:
         """Forget batches up to a number."""
@@ -135,23 +140,24 @@ class SpoolFile:
             self._compact()
 
     def _is_worth_it(self) -> bool:
-        return self._acknowledged >= max(_WORTH_BYTES, self._size // 2)
+        return self._acknowledged - self._put_off >= max(_WORTH_BYTES, self._size // 2)
 
     def _begin(self, dataset: str, producer: str) -> None:
         path = self._spool.path
-        try:
-            _lock(self._file)
-        except BlockingIOError:
-            raise SpoolError(f"{path} is open in another process: each producer is for one at a time") from None
         data = path.read_bytes()
-        if not data:
-            self._write(self._head)
+        if self._head.startswith(data):  # it is new, or was when its writer was killed
+            os.ftruncate(self._file, 0)
+            _write(self._file, self._head)
             return
         if not data.startswith(_MAGIC):
             raise SpoolError(f"{path} is no spool")
         if not data.startswith(self._head):
             raise SpoolError(f"{path} is the spool of another producer than {producer} of {dataset}")
         self._read(data)
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Cut off what is beyond the records that are whole."""
         os.ftruncate(self._file, self._size)
         os.lseek(self._file, 0, os.SEEK_END)
 
@@ -175,27 +181,54 @@ class SpoolFile:
             os.ftruncate(self._file, len(self._head))
             os.lseek(self._file, 0, os.SEEK_END)
         else:
-            self._rewrite()
+            try:
+                self._rewrite()
+            except OSError:  # the disk is full: the file is as good as it was, and only larger
+                self._put_off = self._acknowledged
+                return
         self._size -= self._acknowledged
-        self._acknowledged = 0
+        self._acknowledged = self._put_off = 0
 
     def _rewrite(self) -> None:
         path = self._spool.path
         rest = os.pread(self._file, self._size, len(self._head) + self._acknowledged)
         fresh = path.with_name(path.name + ".new")
         file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        _lock(file)
-        old, self._file = self._file, file
-        self._write(self._head + rest)
-        if self._spool.sync:
-            os.fsync(file)
-        fresh.replace(path)
-        os.close(old)
+        try:
+            _lock(file)
+            _write(file, self._head + rest)
+            if self._spool.sync:
+                os.fsync(file)
+            fresh.replace(path)
+        except BaseException:
+            os.close(file)
+            fresh.unlink(missing_ok=True)
+            raise
+        os.close(self._file)
+        self._file = file
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+
+def _open_alone(path: Path) -> int:
+    """Open a file for this process alone; not one in whose place another process has put another meanwhile."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(file)
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            raise SpoolError(f"{path} is open in another process: each producer is for one at a time") from None
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _write(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def _lock(file: int) -> None:

@@ -114,9 +114,14 @@ def _gap(epoch: int, sequence: int, gap: Gap) -> tuple[Any, ...]:
     cause = Gap.Cause.Name(gap.cause).removeprefix("CAUSE_")
     state = Gap.State.Name(gap.state).removeprefix("STATE_")
     closed = gap.close_time.ToNanoseconds() if gap.HasField("close_time") else None
-    numbers = (gap.first_sequence, gap.last_sequence)
-    whose = (gap.instrument_id or None, _KINDS.get(gap.kind))
+    numbers = (_signed(gap.first_sequence, 64), _signed(gap.last_sequence, 64))
+    whose = (_signed(gap.instrument_id, 32) or None, _KINDS.get(gap.kind))
     return (epoch, sequence, gap.producer, cause, state, *numbers, gap.open_time.ToNanoseconds(), closed, *whose)
+
+
+def _signed(value: int, bits: int) -> int:
+    """Return the same bits as a signed number, as those of rows are stored: Delta has no others."""
+    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def instruments_table(directory: Directory) -> pa.Table:

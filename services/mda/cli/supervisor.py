@@ -169,15 +169,13 @@ class Supervisor:
     async def _take_over(self, child: Child, spec: Spec, takeover: Takeover) -> None:
         await self._release(child)
         await self._end_leaving(child)
-        old, before = child.spec, self._processes[spec.name]
+        old, before, started_s = child.spec, self._processes[spec.name], child.started_s
         self._leaving[spec.name] = before
         child.spec, child.epoch = spec, child.epoch + 1
-        process = await self._spawn(child)
         try:
-            await _until(lambda: takeover.done(child.epoch), lambda: process.returncode is not None, spec)
+            process = await self._spawn_heir(child, takeover)
         except StartError:
-            await _terminate(process)
-            child.spec, child.epoch, child.pid = old, child.epoch - 1, before.pid
+            child.spec, child.epoch, child.pid, child.started_s = old, child.epoch - 1, before.pid, started_s
             self._processes[spec.name] = self._leaving.pop(spec.name)
             self._keep(child, before)
             self._changed()
@@ -186,13 +184,26 @@ class Supervisor:
         self._keep(child, process)
         self._set(child, "running")
 
+    async def _spawn_heir(self, child: Child, takeover: Takeover) -> asyncio.subprocess.Process:
+        """Start a process that takes over; return it once it serves."""
+        try:
+            process = await self._spawn(child)
+        except OSError as error:
+            raise StartError(f"{child.spec.name} cannot be run: {error}") from error
+        try:
+            await _until(lambda: takeover.done(child.epoch), lambda: process.returncode is not None, child.spec)
+        except StartError:
+            await _terminate(process)
+            raise
+        return process
+
     def _keep(self, child: Child, process: asyncio.subprocess.Process | None = None) -> None:
         self._keepers[child.spec.name] = asyncio.create_task(self._kept(child, process))
 
     async def _kept(self, child: Child, process: asyncio.subprocess.Process | None) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
-            process = process or await self._spawn(child)
+            process = process or await self._spawn_at_last(child)
             standing_back = asyncio.create_task(_stand_back_once_ready(process.pid, child.spec))
             try:
                 await process.wait()
@@ -206,6 +217,17 @@ class Supervisor:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             child.restarts += 1
+
+    async def _spawn_at_last(self, child: Child) -> asyncio.subprocess.Process:
+        """Start a process, however often the system refuses: it has no room, or the program is being replaced."""
+        while True:
+            try:
+                return await self._spawn(child)
+            except OSError as error:
+                with contextlib.suppress(OSError), child.spec.log.open("a") as log:
+                    log.write(f"{child.spec.argv[0]} cannot be run: {error}\n")
+                await asyncio.sleep(_LONGEST_PAUSE_S)
+                child.restarts += 1
 
     async def _release(self, child: Child) -> None:
         keeper = self._keepers.pop(child.spec.name, None)

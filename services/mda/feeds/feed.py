@@ -28,6 +28,8 @@ _INSTRUMENTS: Final = 1_000
 """How many instruments go into one call."""
 _MOST_RECOVERED: Final = 16_384
 """More missing rows than this at once are not asked for: they become a gap."""
+_MOST_GAPS: Final = 1_000
+"""A batch takes no more."""
 _AT_ONCE: Final = MAX_ROWS - _MOST_RECOVERED
 """Of so many rows, and those that are recovered before them, one batch is made: all of them or none."""
 _RECOVER_S: Final = 15.0
@@ -259,6 +261,9 @@ class Feed:
             recovered, missing = await self._recover(holes)
             self.status.recovered += sum(found.rows for found in recovered)
             gaps = [self._missing(hole) for hole in missing]
+            while len(gaps) > _MOST_GAPS:  # first by themselves: only with the rows the place in the source moves
+                await publisher.publish(None, gaps=gaps[:_MOST_GAPS])
+                del gaps[:_MOST_GAPS]
             batch = _in_order([*recovered, *([] if batch is None else [batch])])
         if batch is not None:
             self.status.note_batch(batch)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from marketdata.columns import Batch, concatenate
+from marketdata.columns import Batch, Kind, concatenate
 from marketdata.v1.instrument_pb2 import Instrument
 from mda.feeds.columnar import Names, open_columnar, to_batch
 from mda.feeds.dbn import FileError
@@ -39,7 +39,9 @@ class HttpPoll(Source):
 
     It asks only for what has changed (ETag, Last-Modified), and a body that it has had is not
     looked at. Of one that has changed, rows are known by their `sequence`, where the mapping
-    has it; otherwise by the time of their event, and by their count at that time.
+    has it; otherwise by the time of their event, and by their count at that time. Bars
+    change until they are over: without a `sequence` they are given again whenever they differ
+    from those of the answer before.
 
     Parameters
     ----------
@@ -77,7 +79,8 @@ class HttpPoll(Source):
         most_bytes: int = MOST_BYTES,
     ) -> None:
         numbered = Rule.CONTIGUOUS if contiguous else Rule.RISING
-        self.rules = {mapping.rows_kind: numbered if "sequence" in mapping.columns else Rule.TIMED}
+        others = Rule.NONE if mapping.rows_kind is Kind.BAR else Rule.TIMED
+        self.rules = {mapping.rows_kind: numbered if "sequence" in mapping.columns else others}
         self.silence_s = max(60.0, 3 * interval_s)
         self._url = url
         self._mapping = mapping
@@ -89,6 +92,7 @@ class HttpPoll(Source):
         self._first: Answer | None = None  # what has been asked for already
         self._unchanged: dict[str, str] = {}
         self._digest = b""
+        self._known: frozenset[tuple[int, ...]] = frozenset()  # the rows of the newest answer, where no rule knows them
 
     async def instruments(self) -> list[Instrument]:
         """Return those of the first answer; others are listed as they come."""
@@ -116,10 +120,21 @@ class HttpPoll(Source):
                 if batch is not None:
                     numbers = np.array([ids[symbol] for symbol in names.all], np.uint32)
                     columns = {**batch.columns, "instrument_id": numbers[batch["instrument_id"]]}
-                    yield Batch(batch.kind, batch.rows, columns)
+                    batch = await asyncio.to_thread(self._changed, Batch(batch.kind, batch.rows, columns))
+                    if batch.rows:
+                        yield batch
                 self._digest = digest
             self._unchanged = _conditions(answer) or self._unchanged
             await asyncio.sleep(self._interval_s)
+
+    def _changed(self, batch: Batch) -> Batch:
+        """Return the rows that are not in the answer before as they are in this one, where no rule knows them."""
+        if self.rules[batch.kind] is not Rule.NONE:
+            return batch
+        rows = [*zip(*(batch[name].tolist() for name in sorted(batch.columns)), strict=True)]
+        fresh = [row not in self._known for row in rows]
+        self._known = frozenset(rows)
+        return batch.take(np.array(fresh))
 
     def _batch(self, answer: Answer, names: Names) -> Batch | None:
         """Return the rows of an answer, the oldest first; None if there are none.

@@ -14,6 +14,8 @@ from marketdata.columns import ABSENT, FIELDS, Batch, Kind
 from mda.feeds.source import Newest, Rule, Standing, Standings
 
 _KINDS: Final = {name: kind for kind, name in FIELDS.items()}
+_MOST_TEXT: Final = 32_000
+"""The text is no longer, as a position takes 32,768 characters."""
 _Mask = NDArray[np.bool_]
 _Numbers = NDArray[np.uint64]
 
@@ -89,11 +91,19 @@ class Sequences:
 
     @property
     def text(self) -> str:
-        """Where each instrument stands, as JSON; each is written again only after it has changed."""
+        """Where each instrument stands, as JSON; each is written again only after it has changed.
+
+        Of more instruments than there is room for, those with the newest rows.
+        """
         for key, standing in self._standings.items():
             if key not in self._texts:
                 self._texts[key] = f'"{key[1]}":[{standing.time_ns},{standing.number}]'
-        kinds = {kind: [text for (of, _), text in self._texts.items() if of is kind] for kind in Kind}
+        found = self._texts
+        if sum(map(len, found.values())) + len(found) > _MOST_TEXT:
+            newest = sorted(found, key=lambda key: self._standings[key].time_ns, reverse=True)
+            sizes = np.cumsum([len(found[key]) + 1 for key in newest])
+            found = {key: found[key] for key in newest[: int(np.searchsorted(sizes, _MOST_TEXT))]}
+        kinds = {kind: [text for (of, _), text in found.items() if of is kind] for kind in Kind}
         return "{" + ",".join(f'"{FIELDS[kind]}":{{{",".join(found)}}}' for kind, found in kinds.items() if found) + "}"
 
     def begin(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from marketdata.codec import UnusualFormError, decode, field_tag, read_field, read_fields, read_varint, varint
-from marketdata.columns import MAX_ROWS, ColumnError, from_message
+from marketdata.columns import ABSENT, MAX_ROWS, NANOS, ColumnError, from_message
 from marketdata.ingestion.v1.ingestion_service_pb2 import Batches, NumberedBatch, PublishRequest
 from marketdata.v1 import error_reason_pb2 as reasons
 from marketdata.v1.gap_pb2 import Gap
@@ -159,6 +159,10 @@ def _gap(place: int, message: Any) -> Gap:
         raise invalid_field(f"{field}.producer", "string.pattern", f"{field}.producer: is not the name of a producer.")
     if not gap.HasField("open_time"):
         raise invalid_field(f"{field}.open_time", "required", f"{field}.open_time: say when it was noticed.")
+    for name in ("open_time", "close_time"):
+        time = getattr(gap, name)
+        if not (0 <= time.nanos < NANOS and 0 <= time.seconds * NANOS + time.nanos < ABSENT):
+            raise invalid_field(f"{field}.{name}", "timestamp", f"{field}.{name}: is not a time between 1970 and 2262.")
     return gap
 
 

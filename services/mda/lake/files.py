@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from deltalake.transaction import AddAction, RemoveAction
+from numpy.typing import NDArray
 
 from mda.lake.errors import told
 from mda.lake.layout import PARTITION, encodings
@@ -47,7 +48,7 @@ class LakeFile:
     partition
         Its values of the partition's columns.
     least, greatest
-        Of each column in `BOUNDED` that the table has.
+        Of each column in `BOUNDED` that has values in it.
     """
 
     path: str
@@ -78,14 +79,14 @@ class FileIndex:
 
     def __init__(self, files: Sequence[LakeFile]) -> None:
         self.files = sorted(files, key=_place)
-        names = self.files[0].least.keys() if self.files else ()
-        self._bounds = {
-            name: tuple(np.array([bounds[name] for bounds in both], dtype=np.int64) for both in self._both())
-            for name in names
-        }
+        names = {name for file in self.files for name in file.least}
+        self._bounds = {name: self._bounds_of(name) for name in names}
 
-    def _both(self) -> tuple[list[Mapping[str, int]], list[Mapping[str, int]]]:
-        return [file.least for file in self.files], [file.greatest for file in self.files]
+    def _bounds_of(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        every = np.iinfo(np.int64)  # where a file tells none: it may hold any, or has nulls alone
+        least = [file.least.get(name, every.min) for file in self.files]
+        greatest = [file.greatest.get(name, every.max) for file in self.files]
+        return np.array(least, dtype=np.int64), np.array(greatest, dtype=np.int64)
 
     def find(self, wanted: Mapping[str, Range]) -> list[LakeFile]:
         """Return the files that may hold rows in all of some ranges, in the order of the tape."""
@@ -170,7 +171,7 @@ def _stats(table: pa.Table) -> str:
             "numRecords": table.num_rows,
             "minValues": {name: bound["min"] for name, bound in bounds.items()},
             "maxValues": {name: bound["max"] for name, bound in bounds.items()},
-            "nullCount": dict.fromkeys(bounds, 0),
+            "nullCount": {name: table.column(name).null_count for name in bounds},
         }
     )
 

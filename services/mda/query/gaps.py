@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from marketdata.columns import ABSENT
+from marketdata.columns import ABSENT, Kind
 from marketdata.v1.gap_pb2 import Gap
 from mda.market import bars
 from mda.market.pages import decode_page, encode_page
@@ -98,14 +98,15 @@ class Gaps:
         """How many gaps are open."""
         return len(self._open)
 
-    def times(self) -> bars.Gaps:
-        """Return when rows went missing that are missing still.
+    def times(self, kind: Kind) -> bars.Gaps:
+        """Return when rows of a kind went missing, or of any, that are missing still.
 
         Of a hole in numbers, that is the moment at which it was noticed; of a source that was
         not connected, all that time, once it is again, too.
         """
         over = (found for found in self._newest if found.is_unknown_time)
-        found = np.array([one.stretch for one in (*self._open.values(), *over)], dtype=np.int64).reshape(-1, 3)
+        stretches = [one.stretch for one in (*self._open.values(), *over) if one.gap.kind in {0, kind}]
+        found = np.array(stretches, dtype=np.int64).reshape(-1, 3)
         return bars.Gaps(found[:, 0].astype(np.uint32), found[:, 1], found[:, 2])
 
     def page(self, *, open_only: bool, page_size: int, page_token: str) -> tuple[list[Gap], str]:

@@ -153,7 +153,7 @@ async def listed(hub: Hub, start_ns: int, *, seconds: int = 1, **options: Any) -
     query = BarQuery(ids, start_ns, now_ns, Interval(seconds * SECOND), session, kind, Fill.NONE)
     source = await open_source(hub, [kind])
     bars = await asyncio.to_thread(
-        make_bars, source, query, stretch_of(query, 1 << 30, (0, 0)), now_ns, hub.gaps.times()
+        make_bars, source, query, stretch_of(query, 1 << 30, (0, 0)), now_ns, hub.gaps.times(query.kind)
     )
     rows = rows_of_bars(bars, hub.directory)
     return {(bar.symbol, bar.start_time.ToNanoseconds()): bar for bar in rows}

@@ -253,16 +253,17 @@ async def test_bars_of_the_venue_are_the_newest_of_their_interval(world: World) 
             start = row["ts_event"] // (60 * SECOND) * 60 * SECOND
             if row["interval_ns"] == 60 * SECOND and start in _starts(query):
                 prices = tuple(row[name] for name in ("open", "high", "low", "close", "volume"))
-                newest[row["instrument_id"], start] = (*prices, ABSENT, 1, State.FINAL)
+                newest[row["instrument_id"], start] = (*prices, ABSENT, 1, State.FINAL, row["ts_event"])
     found: dict[tuple[int, int], tuple[int, ...]] = {}
     after = (0, 0)
     while len((stretch := stretch_of(query, 50, after)).ids) and len(stretch.numbers):
         made = venue_bars(await world.source(), query, stretch, ABSENT, no_gaps())
-        columns = (made.open, made.high, made.low, made.close, made.vwap, made.count, made.state)
+        columns = (made.open, made.high, made.low, made.close, made.vwap, made.count, made.state, made.start)
+        assert (made.end - made.start == 60 * SECOND).all()
         values = zip(*(column.tolist() for column in columns), made.volume.to_ints(), strict=True)
-        keys = zip(made.instrument_id.tolist(), made.start.tolist(), strict=True)
-        for key, (*prices, vwap, count, state, volume) in zip(keys, values, strict=True):
-            found[key] = (*prices, volume, vwap, count, state)
+        keys = zip(made.instrument_id.tolist(), (made.start // (60 * SECOND) * 60 * SECOND).tolist(), strict=True)
+        for key, (*prices, vwap, count, state, start, volume) in zip(keys, values, strict=True):
+            found[key] = (*prices, volume, vwap, count, state, start)
         after = (int(stretch.ids[-1]), (stretch.numbers.stop - 1) * 60 * SECOND)
     assert len(newest) > 50
     assert found == newest

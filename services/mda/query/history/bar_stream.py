@@ -272,13 +272,13 @@ class BarStream:
         first_ns, last_ns = int(sums.start.min()), int(sums.start.max())
         end_ns = int(self._open.ends_of(sums.start).max())
         grid = Grid(np.unique(sums.instrument_id), self._open.periods(first_ns, last_ns), first_ns, end_ns)
-        bars = finish(sums, grid, watermark_ns=now_ns, gaps=self.hub.gaps.times())
+        bars = finish(sums, grid, watermark_ns=now_ns, gaps=self.hub.gaps.times(self._wanted.kind))
         return rows_of_bars(bars, self.hub.directory)
 
     async def _late(self, keys: set[Key], now_ns: int) -> list[Bar]:
         """Read bars of the past; those that have no rows any more are told, too."""
         bars: list[Bar] = []
-        gaps = self.hub.gaps.times()
+        gaps = self.hub.gaps.times(self._wanted.kind)
         async with self._workers.turn():
             source = await open_source(self.hub, [self._wanted.kind])
             for part in _near(keys, (_LATE_PERIODS - 1) * self._wanted.calendar.interval.ns):

@@ -142,7 +142,7 @@ class HistoryMethods:
         async with self._workers.turn():
             source = await open_source(hub, [query.kind])
             make = venue_bars if query.kind is Kind.BAR else make_bars
-            work = partial(make, source, query, stretch, time.time_ns(), hub.gaps.times())
+            work = partial(make, source, query, stretch, time.time_ns(), hub.gaps.times(query.kind))
             bars = await self._workers.run(hub.dataset, work)
         last = np.array([stretch.numbers.stop - 1], dtype=np.int64)
         place = (int(stretch.ids[-1]), int(query.periods.starts_of(last)[0]))

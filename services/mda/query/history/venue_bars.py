@@ -10,7 +10,7 @@ import numpy as np
 from marketdata.columns import ABSENT, Kind, concatenate
 from mda.lake.layout import Placed
 from mda.market.bar_sums import BarSums, Marks, merge
-from mda.market.bars import Bars, Gaps, Grid, finish
+from mda.market.bars import Bars, Gaps, Grid, State, finish
 from mda.market.exact import WideInts
 from mda.market.intervals import Periods
 from mda.query.history.bars import BarQuery, Stretch
@@ -34,7 +34,17 @@ def venue_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, g
     sums = _newest(found, periods) if found else merge([])
     bars = finish(sums, grid, query.fill, watermark_ns=now_ns, session=query.session, gaps=gaps)
     # The sums of price times size are not known.
-    return replace(bars, vwap=np.full(len(bars), ABSENT, dtype=np.int64))
+    return _as_sent(replace(bars, vwap=np.full(len(bars), ABSENT, dtype=np.int64)), sums, query.interval.ns, now_ns)
+
+
+def _as_sent(bars: Bars, sums: BarSums, interval_ns: int, now_ns: int) -> Bars:
+    """Return bars with the times that the venue gave them: it may begin its hours at half past."""
+    there = bars.count > 0
+    start, end, state = bars.start.copy(), bars.end.copy(), bars.state.copy()
+    start[there] = sums.open.ts_event  # both are by instrument and period
+    end[there] = start[there] + interval_ns
+    state[there] = np.where(end[there] > now_ns, State.PARTIAL, State.FINAL)
+    return replace(bars, start=start, end=end, state=state)
 
 
 def _newest(parts: list[Placed], periods: Periods) -> BarSums:
