@@ -167,7 +167,7 @@ def test_what_cannot_be_exported_is_told_before_anything_is_read(stack: Stack, t
     assert "Name a file" in _refused(stack, "export", "TEST", "-", "--format", "parquet")
     assert "is not a file" in _refused(stack, "export", "TEST", str(tmp_path), "--format", "csv")
     assert "There is no folder" in _refused(stack, "export", "TEST", str(tmp_path / "no" / "x.csv"))
-    assert "quotes are not corrected" in _refused(stack, "export", "TEST", name, "--corrected")
+    assert "nothing else is corrected" in _refused(stack, "export", "TEST", name, "--corrected")
     assert "is not a date" in _refused(stack, "export", "TEST", name, "--start", "yesterday")
     ends = ("--start", "2026-07-02", "--end", "2026-07-01")
     assert "it is not after --start" in _refused(stack, "export", "TEST", name, *ends)
