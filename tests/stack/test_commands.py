@@ -78,6 +78,12 @@ def test_a_bench_tells_rates_and_delays_of_rows_that_are_all_there(stack: Stack)
     assert 0 < told["delay_p50_ms"] <= told["delay_p99_ms"] <= told["delay_p99_9_ms"] <= told["delay_max_ms"]
 
 
+def test_a_bench_of_a_moment_sends_one_batch(stack: Stack) -> None:
+    options = ("--dataset", "BENCH", "--seconds", "0.1", "--per-s", "1", "-o", "json")
+    (told,) = json.loads(stack.mda("bench", *options).stdout)
+    assert told["delay_p50_ms"] == told["delay_max_ms"] > 0
+
+
 def test_watch_names_unknown_symbols(stack: Stack) -> None:
     done = stack.mda("watch", "NOPE", check=False)
     assert done.returncode == 1

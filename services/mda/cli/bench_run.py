@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,7 @@ from marketdata.columns import COLUMNS, NANOS, Batch, Kind, make_batch
 from marketdata.digest import Digest, digest_of
 from marketdata.subscriber import Start
 from marketdata.v1.instrument_pb2 import Instrument
+from mda.cli.folder import StackError
 
 INSTRUMENTS: Final = 10
 _DELAY_ROWS: Final = 10
@@ -24,10 +26,6 @@ _REPLAY_ROWS: Final = 4_000_000
 """The most to read back: they are held until they are compared."""
 
 _PATIENCE_S: Final = 60.0
-
-
-class BenchError(Exception):
-    """The server did not do what a measurement needs. The message says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ async def run(client: Client, plan: Plan, stage: Callable[[str], None]) -> Figur
     ------
     ApiError
         If the server refuses.
-    BenchError
+    StackError
         If rows do not come.
     """
     names = [Instrument(symbol=f"BENCH-{n}") for n in range(1, INSTRUMENTS + 1)]
@@ -142,11 +140,11 @@ def due(template: Batch, due_ns: int) -> Batch:
 
 
 async def _end(client: Client, dataset: str) -> str:
-    async with asyncio.timeout(_PATIENCE_S):
+    async with _within(_PATIENCE_S, "the start of a subscription"):
         async for update in client.subscribe(dataset):
             if update.cursor:
                 return update.cursor
-    raise BenchError(f"{dataset} cannot be read: its stream ends.")
+    raise StackError(f"{dataset} cannot be read: its stream ends.")
 
 
 async def _publish(client: Client, plan: Plan, template: Batch, figures: Figures) -> None:
@@ -167,7 +165,7 @@ async def _replay(client: Client, dataset: str, start: str, figures: Figures) ->
     end = start
     wanted = min(figures.rows, _REPLAY_ROWS)
     began = time.perf_counter()
-    async with asyncio.timeout(_PATIENCE_S + 10 * figures.publish_s):
+    async with _within(_PATIENCE_S + 10 * figures.publish_s, "reading back what was published"):
         async for update in client.subscribe(dataset, start=Start(cursor=start)):
             received += update.batches
             figures.replay_rows += sum(batch.rows for batch in update.batches)
@@ -180,7 +178,7 @@ async def _replay(client: Client, dataset: str, start: str, figures: Figures) ->
 
 
 async def _delays(client: Client, plan: Plan, template: Batch, figures: Figures) -> None:
-    wanted = int(plan.per_s * plan.seconds)
+    wanted = max(1, int(plan.per_s * plan.seconds))
     ready = asyncio.Event()
 
     async def read() -> None:
@@ -192,10 +190,14 @@ async def _delays(client: Client, plan: Plan, template: Batch, figures: Figures)
             if len(figures.delays_ms) >= wanted:
                 return
 
-    async with asyncio.timeout(_PATIENCE_S + 2 * plan.seconds), asyncio.TaskGroup() as tasks:
-        tasks.create_task(read())
-        await ready.wait()
-        await _send(client, plan, template, wanted)
+    async with _within(_PATIENCE_S + 2 * plan.seconds, "the receipt of batches"):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+                await ready.wait()
+                await _send(client, plan, template, wanted)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
 
 async def _send(client: Client, plan: Plan, template: Batch, count: int) -> None:
@@ -205,6 +207,18 @@ async def _send(client: Client, plan: Plan, template: Batch, count: int) -> None
             due_ns = start_ns + number * NANOS // plan.per_s
             await asyncio.sleep(max(0.0, (due_ns - time.time_ns()) / NANOS))
             await publisher.publish(due(template, due_ns))
+
+
+@asynccontextmanager
+async def _within(seconds: float, what: str) -> AsyncGenerator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise StackError(
+            f"{what} takes longer than {seconds:.0f} s. `mda doctor` tells whether all runs; does the dataset's"
+            " policy set rows aside?"
+        ) from None
 
 
 def _producer() -> str:

@@ -45,7 +45,8 @@ async def _run(admin_port: int, delay_s: float) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    print("Waits for SIGTERM.", flush=True)  # noqa: T201
+    sys.stdout.write("Waits for SIGTERM.\n")
+    sys.stdout.flush()
     await stopping.wait()
     await drain(admin_port, delay_s)
 
