@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -44,3 +45,10 @@ def test_what_is_wrong_is_told_to_the_letter(
         command.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.app(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"mda {metadata.version('market-data-agent')}\n"

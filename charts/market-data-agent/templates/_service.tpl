@@ -19,8 +19,10 @@ metadata:
     {{- include "mda.labels" (list .root .component) | nindent 4 }}
 spec:
   # Each pod is an address: who calls chooses among them call by call. Behind one address all calls of a connection
-  # would go to one pod.
+  # would go to one pod. A pod is found before it is ready, and until it has ended: who calls looks at its health. Else
+  # names would tell of a new pod seconds after it is ready, when a drain may have taken all the old ones.
   clusterIP: None
+  publishNotReadyAddresses: true
   selector:
     {{- include "mda.selector" (list .root .component) | nindent 4 }}
   ports:

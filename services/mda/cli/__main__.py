@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -30,9 +32,15 @@ from mda.cli import (
 )
 from mda.cli.folder import StackError
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mda {metadata.version('market-data-agent')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="mda",
-    help="Market data whose subscriptions are cursors on a tape.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,6 +57,15 @@ GROUPS = (
 )
 for name, group in GROUPS:
     app.add_typer(group.app, name=name)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version, and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Market data whose subscriptions are cursors on a tape."""
 
 
 def main() -> None:
