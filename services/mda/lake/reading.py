@@ -17,7 +17,9 @@ from mda.lake.errors import LakeError
 from mda.lake.files import LakeFile, Range, footer_hash
 from mda.lake.location import Location
 
-_MOST_FOOTERS: Final = 2_048
+_KEPT_BYTES: Final = 128 << 20
+_PARSED: Final = 8
+"""So many times its size in the file a footer takes in memory: measured, of files of 1 to 65 row groups."""
 _HASH_DIGITS: Final = 16
 _GROUP_BOUNDS: Final = ("instrument_id", "ts_event", "tape_sequence")
 
@@ -30,14 +32,31 @@ class _Footer:
     rows: NDArray[np.int64]
     bounds: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+        return self.metadata.serialized_size * _PARSED
+
 
 class FileReader:
     """Reads files of the lake. Its methods block; many threads may use it.
 
     Keeps the footers of the files that were read last: files never change.
+
+    Parameters
+    ----------
+    most_bytes
+        How much memory these may take.
+
+    Attributes
+    ----------
+    kept_bytes
+        How much they take, about.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = _KEPT_BYTES) -> None:
+        self.kept_bytes = 0
+        self._most_bytes = most_bytes
         self._footers: OrderedDict[str, _Footer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -86,10 +105,17 @@ class FileReader:
                 return found
         found = _read_footer(location, file)
         with self._lock:
-            self._footers[key] = found
-            if len(self._footers) > _MOST_FOOTERS:
-                self._footers.popitem(last=False)
+            self._keep(key, found)
         return found
+
+    def _keep(self, key: str, footer: _Footer) -> None:
+        if key in self._footers:  # another thread has read it meanwhile
+            return
+        self._footers[key] = footer
+        self.kept_bytes += footer.bytes
+        while self.kept_bytes > self._most_bytes:
+            _, oldest = self._footers.popitem(last=False)
+            self.kept_bytes -= oldest.bytes
 
 
 def _known(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
