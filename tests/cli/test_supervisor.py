@@ -178,7 +178,9 @@ async def test_a_successor_takes_over_while_the_old_one_still_runs(tmp_path: Pat
     supervisor, child = await _started(_heir("heir", SAYS_EPOCH, tmp_path))
     pids = [child.pid]
     for _ in range(2):
+        before, started_s = child.pid, child.started_s
         await supervisor.replace(child.spec)
+        assert supervisor.leaving == [(before, started_s)]
         pids.append(child.pid)
     first, second, third = (pid for pid in pids if pid is not None)
     assert (tmp_path / "heir.log").read_text().split() == ["up", "0", "up", "1", "up", "2"]

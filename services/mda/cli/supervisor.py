@@ -104,6 +104,14 @@ class Child:
     epoch: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A process from which another took over."""
+
+    process: asyncio.subprocess.Process
+    started_s: float
+
+
 class Supervisor:
     """Runs processes until it is told to stop.
 
@@ -122,7 +130,12 @@ class Supervisor:
         self._changed = changed
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._leaving: dict[str, asyncio.subprocess.Process] = {}
+        self._leaving: dict[str, _Leaving] = {}
+
+    @property
+    def leaving(self) -> list[tuple[int, float]]:
+        """The process ids of those from which others took over, and when they were started: they end by themselves."""
+        return [(one.process.pid, one.started_s) for one in self._leaving.values()]
 
     async def start(self) -> None:
         """Start all processes, stage by stage.
@@ -170,13 +183,13 @@ class Supervisor:
         await self._release(child)
         await self._end_leaving(child)
         old, before, started_s = child.spec, self._processes[spec.name], child.started_s
-        self._leaving[spec.name] = before
+        self._leaving[spec.name] = _Leaving(before, started_s)
         child.spec, child.epoch = spec, child.epoch + 1
         try:
             process = await self._spawn_heir(child, takeover)
         except StartError:
             child.spec, child.epoch, child.pid, child.started_s = old, child.epoch - 1, before.pid, started_s
-            self._processes[spec.name] = self._leaving.pop(spec.name)
+            self._processes[spec.name] = self._leaving.pop(spec.name).process
             self._keep(child, before)
             self._changed()
             raise
@@ -244,9 +257,9 @@ class Supervisor:
         child.pid, child.epoch = None, 0
 
     async def _end_leaving(self, child: Child) -> None:
-        process = self._leaving.pop(child.spec.name, None)
-        if process is not None:
-            await _terminate(process)
+        leaving = self._leaving.pop(child.spec.name, None)
+        if leaving is not None:
+            await _terminate(leaving.process)
 
     async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
         spec = child.spec

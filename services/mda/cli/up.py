@@ -208,6 +208,7 @@ def _state(stack: Stack, supervisor: Supervisor, *, ready: bool) -> dict[str, An
         "url": stack.url,
         "tls_url": stack.tls_url,
         "ports": dict(stack.ports),
+        "leaving": [{"pid": pid, "started": started_s} for pid, started_s in supervisor.leaving],
         "processes": [
             {
                 "name": child.spec.name,
@@ -289,7 +290,8 @@ def _is_ready(folder: Folder, supervisor: int) -> bool:
 
 def _end_leftovers(folder: Folder) -> None:
     """Kill what an earlier supervisor, itself killed, has left running."""
-    for process in folder.read_state().get("processes", []):
+    state = folder.read_state()
+    for process in (*state.get("processes", ()), *state.get("leaving", ())):
         try:
             child = psutil.Process(process["pid"]) if process["pid"] else None
             # Process ids are used again: only one that began when ours did is ours.
