@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
     parser.add_argument("--lake-rows", type=int, default=10_000_000, help="how many rows the lake has")
     parser.add_argument("--arcticdb", metavar="PYTHON", help="the Python of an environment with ArcticDB and DuckDB")
+    parser.add_argument(
+        "--questdb", metavar="JAR", help="QuestDB's server; needs Java, and asyncpg in this environment"
+    )
     parser.add_argument("--minutes", type=float, default=60, help="how long memory is looked at")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - {*_NAMES, "memory"}:
@@ -52,7 +55,7 @@ def main() -> None:
     if "validation" in names:
         validation.run(report)
     if "lake" in names:
-        lake.run(report, arguments.lake_rows, arguments.arcticdb)
+        lake.run(report, arguments.lake_rows, arguments.arcticdb, arguments.questdb)
     if set(names) - {"codec", "validation", "lake"}:
         _with_stack(names, report, arguments.minutes)
     report.print()

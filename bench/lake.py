@@ -1,7 +1,7 @@
 """The lake: one day of generated quotes of 500 instruments, asked for as people ask, beside others over the same rows.
 
-Others are measured where they are installed; see `bench.rivals` and `bench.arctic`. Their
-`bare` figure is ours.
+Others are measured where they are installed; see `bench.rivals`, `bench.arctic` and `bench.questdb`.
+Their `bare` figure is ours.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +141,7 @@ def measure(asks: dict[str, Ask]) -> dict[str, dict[str, list[float]]]:
     return taken
 
 
-def run(report: Report, rows: int, arcticdb: str | None) -> None:
+def run(report: Report, rows: int, arcticdb: str | None, questdb: str | None) -> None:
     """Measure.
 
     Parameters
@@ -151,6 +152,8 @@ def run(report: Report, rows: int, arcticdb: str | None) -> None:
         How many rows there are.
     arcticdb
         The Python of an environment with ArcticDB; None where there is none.
+    questdb
+        QuestDB's server, a jar; None where there is none.
     """
     folder = Path("build/bench-lake").resolve()
     shutil.rmtree(folder, ignore_errors=True)
@@ -166,13 +169,19 @@ def run(report: Report, rows: int, arcticdb: str | None) -> None:
             asks["DuckDB"] = duckdb_asks(folder)
         taken = measure(asks)
         if arcticdb is not None:
-            command = [arcticdb, "-m", "bench.arctic", str(folder)]
-            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-            for name, found in json.loads(answer.stdout).items():
-                taken[name]["ArcticDB"] = found
+            _add(taken, "ArcticDB", [arcticdb, "-m", "bench.arctic", str(folder)])
+        if questdb is not None:
+            _add(taken, "QuestDB", [sys.executable, "-m", "bench.questdb", str(folder), questdb])
         _tell(taken, report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add(taken: dict[str, dict[str, list[float]]], engine: str, command: list[str]) -> None:
+    """Add what an engine's own process has measured."""
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    for name, found in json.loads(answer.stdout).items():
+        taken[name][engine] = found
 
 
 def _tell(taken: dict[str, dict[str, list[float]]], report: Report) -> None:
