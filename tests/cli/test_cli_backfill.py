@@ -21,9 +21,29 @@ def filling(*numbers: int, last: int = 4) -> Filling:
     return made
 
 
-def rows(*numbers: int) -> Batch:
+def rows(*numbers: int, kind: Kind = Kind.TRADE) -> Batch:
     ones = np.ones(len(numbers))
-    return make_batch(Kind.TRADE, {"instrument_id": ones, "ts_event": ones, "sequence": numbers, "price": ones})
+    prices = {"price": ones} if kind is Kind.TRADE else {"bid_price": ones, "ask_price": ones}
+    return make_batch(kind, {"instrument_id": ones, "ts_event": ones, "sequence": numbers, **prices})
+
+
+def numbers_of(made: Filling) -> list[list[int]]:
+    return [batch["sequence"].tolist() for batch in made.rows()]
+
+
+def test_rows_come_by_their_numbers_each_once() -> None:
+    made = filling(5, 3, 9, last=6)
+    made.take(rows(4, 3, 6))
+    assert numbers_of(made) == [[3, 4, 5, 6]]
+
+
+def test_of_several_kinds_the_last_number_comes_first() -> None:
+    made = filling(3, 4, 6, last=7)
+    made.take(rows(7, 5, kind=Kind.QUOTE))
+    assert numbers_of(made) == [[7], [5], [3, 4, 6]]
+    made = filling(3, 4, last=5)
+    made.take(rows(5, kind=Kind.QUOTE))
+    assert numbers_of(made) == [[5], [3, 4]]
 
 
 def test_of_what_needs_nothing_it_tells_nothing() -> None:

@@ -16,14 +16,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from marketdata.client import Client
-from marketdata.columns import ABSENT, MAX_ROWS, Batch, concatenate
+from marketdata.columns import ABSENT, MAX_ROWS, Batch, Kind, concatenate
 from marketdata.errors import ApiError, FencedError, InvalidRequestError
 from marketdata.v1.gap_pb2 import Gap
 
 MOST_ROWS: Final = 4 << 20
 """A gap of more rows is not filled: they are held until all are there."""
 _OURS: Final = re.compile(r"backfill-[0-9a-f]{32}")
-"""Who fills gaps. Where its rows are of several kinds their numbers have holes for a while, which are its own."""
+"""Who fills gaps. It has all rows of one: where its own numbers seem to have holes, nothing is missing."""
 
 
 @dataclass(slots=True)
@@ -95,10 +95,18 @@ class Filling:
             self.batches.append(batch.take(wanted))
 
     def rows(self) -> Iterator[Batch]:
-        """Yield the rows in batches: of each kind by their numbers, each number once."""
-        for kind in sorted({batch.kind for batch in self.batches}):
-            whole = concatenate([batch for batch in self.batches if batch.kind is kind])
-            whole = whole.take(np.unique(whole["sequence"], return_index=True)[1])
+        """Yield the rows in batches: of each kind by their numbers, each number once.
+
+        Where there are several kinds, the row with the last number comes first. So the others are late. By their kinds
+        alone they have holes in their numbers, each of which would be a gap of the producer that fills this one.
+        """
+        kinds = [self._of(kind) for kind in sorted({batch.kind for batch in self.batches})]
+        if len(kinds) > 1:
+            place = max(range(len(kinds)), key=lambda at: int(kinds[at]["sequence"][-1]))
+            newest = kinds[place]
+            yield newest.slice(newest.rows - 1, newest.rows)
+            kinds[place] = newest.slice(0, newest.rows - 1)
+        for whole in kinds:
             yield from (whole.slice(at, min(at + MAX_ROWS, whole.rows)) for at in range(0, whole.rows, MAX_ROWS))
 
     def closing(self, now_ns: int) -> Gap:
@@ -109,6 +117,11 @@ class Filling:
         closing.close_time.CopyFrom(Timestamp(seconds=now_ns // 10**9, nanos=now_ns % 10**9))
         return closing
 
+    def _of(self, kind: Kind) -> Batch:
+        """Return the rows of a kind."""
+        whole = concatenate([batch for batch in self.batches if batch.kind is kind])
+        return whole.take(np.unique(whole["sequence"], return_index=True)[1])
+
     def _numbers(self) -> NDArray[np.uint64]:
         return np.concatenate([np.empty(0, np.uint64), *(batch["sequence"] for batch in self.batches)])
 
@@ -116,7 +129,7 @@ class Filling:
 async def open_gaps(client: Client, dataset: str) -> list[Filling]:
     """Return what may be filled in a dataset: gaps in sequence numbers that are open, the oldest first.
 
-    Those of a filling that broke off are none: they close as it goes on, and their rows would be there twice.
+    Those of producers that fill gaps are left out: their rows would be there twice.
     """
     gaps = await client.gaps(dataset, open_only=True)
     numbered = (gap for gap in reversed(gaps) if gap.cause == Gap.CAUSE_SEQUENCE and gap.last_sequence)
