@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import pytest
 
 from marketdata.columns import NANOS, Kind, make_batch
 from marketdata.sync import Client, connect
-from marketdata.v1.instrument_pb2 import Instrument
 from tests.polling import until
 from tests.stack.conftest import MDA, Stack
 
@@ -175,45 +173,6 @@ def test_replay_prints_and_publishes(stack: Stack, connected: Client, tmp_path: 
         (("replay", DATASET, "--start", "2026-01-01", "--to", DATASET), "is another dataset"),
     ):
         assert message in " ".join(stack.mda(*wrong, check=False).stderr.split())
-
-
-def test_files_fill_gaps(stack: Stack, connected: Client, tmp_path: Path) -> None:
-    dataset = "FILLED"
-    connected.put_instruments(dataset, [Instrument(symbol="F1")])
-    put = httpx.post(
-        f"{stack.url}/v1/datasets/{dataset}/policy",
-        json={"policy": {"sequence_rule": "SEQUENCE_RULE_CONTIGUOUS"}},
-        headers={"authorization": f"Bearer {connected.token()}"},
-    )
-    assert put.status_code == 200, put.text
-
-    def trade(number: int) -> str:
-        return f"{FIRST_NS + number * NANOS},F1,{number},{number}"
-
-    def file(name: str, numbers: Iterable[int]) -> str:
-        (tmp_path / name).write_text("\n".join(["time,symbol,sequence,price", *map(trade, numbers)]))
-        return str(tmp_path / name)
-
-    with connected.publisher(dataset, "lossy") as publisher:
-        numbers = np.array([1, 2, 6, 7, 10])
-        columns = {"instrument_id": np.ones(5), "ts_event": FIRST_NS + numbers * NANOS, "sequence": numbers}
-        publisher.publish(make_batch(Kind.TRADE, {**columns, "price": numbers * NANOS}))
-    until(lambda: len(connected.gaps(dataset, open_only=True)) == 2)
-    backfill = ("--dataset", dataset, "--yes", "--backfill")
-
-    partial = stack.mda("ingest", file("some.csv", [1, 3, 4, 10]), *backfill).stdout
-    assert "0 of 2 open gaps in sequence numbers are filled and closed, 0 rows added" in partial
-    assert "lossy 3 to 5: the files have 2 of 3 rows. It is left as it is" in " ".join(partial.split())
-    whole = stack.mda("ingest", file("day.csv", [1, 2, 3, 4, 5, 5, 6, 7]), *backfill).stdout
-    assert "1 of 2 open gaps in sequence numbers are filled and closed, 3 rows added" in whole
-    until(lambda: len(connected.gaps(dataset, open_only=True)) == 1)
-    (left,) = connected.gaps(dataset, open_only=True)
-    assert (left.producer, left.first_sequence, left.last_sequence) == ("lossy", 8, 9)
-    again = stack.mda("ingest", file("more.csv", range(1, 11)), *backfill).stdout
-    assert "1 of 1 open gaps in sequence numbers are filled and closed, 2 rows added" in again
-    assert "0 of 0 open gaps" in stack.mda("ingest", file("more.csv", range(1, 11)), *backfill).stdout
-    rows = connected.scan(dataset, kinds=[Kind.TRADE]).to_polars()
-    assert rows["sequence"].to_list() == [1, 2, 6, 7, 10, 3, 4, 5, 8, 9]  # where a cursor is, it stays
 
 
 def test_gaps_and_quarantine_are_listed_and_released(stack: Stack, connected: Client) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,16 +16,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from marketdata.client import Client
-from marketdata.columns import ABSENT, MAX_ROWS, Batch, concatenate
+from marketdata.columns import ABSENT, MAX_ROWS, Batch, Kind, concatenate
+from marketdata.errors import ApiError, FencedError, InvalidRequestError
 from marketdata.v1.gap_pb2 import Gap
 
 MOST_ROWS: Final = 4 << 20
 """A gap of more rows is not filled: they are held until all are there."""
+_OURS: Final = re.compile(r"backfill-[0-9a-f]{32}")
+"""Who fills gaps. It has all rows of one: where its own numbers seem to have holes, nothing is missing."""
 
 
 @dataclass(slots=True)
 class Filling:
-    """An open gap, and the rows of the files that are missing in it.
+    """An open gap, the rows of the files that are missing in it, and what became of them.
 
     Attributes
     ----------
@@ -30,10 +36,31 @@ class Filling:
         The gap.
     batches
         The rows, in the order of the files.
+    producer
+        Who fills it; empty until `fill` has begun with it.
+    last_batch
+        The number of its last batch of rows; the one after that closes the gap.
+    there
+        How many of the rows the server has, on the tape or set aside.
+    set_aside
+        How many of these wait in the quarantine.
+    added
+        How many this run has put on the tape.
+    refusal
+        Why the server did not take the others; None where it took all.
+    closed
+        Whether the gap is closed.
     """
 
     gap: Gap
     batches: list[Batch] = field(default_factory=list[Batch])
+    producer: str = ""
+    last_batch: int = 0
+    there: int = 0
+    set_aside: int = 0
+    added: int = 0
+    refusal: ApiError | None = None
+    closed: bool = False
 
     @property
     def missing(self) -> int:
@@ -44,6 +71,16 @@ class Filling:
     def found(self) -> int:
         """How many of them the files have, each number once."""
         return len(np.unique(self._numbers()))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the files have all of them."""
+        return bool(self.batches) and self.found == self.missing
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether somebody has to do something before it can be closed, although all rows were found."""
+        return self.refusal is not None or self.set_aside > 0
 
     def take(self, batch: Batch) -> None:
         """Keep the rows of a batch that are missing here."""
@@ -58,40 +95,45 @@ class Filling:
             self.batches.append(batch.take(wanted))
 
     def rows(self) -> Iterator[Batch]:
-        """Yield the rows in batches: of each kind by their numbers, each number once."""
-        for kind in sorted({batch.kind for batch in self.batches}):
-            whole = concatenate([batch for batch in self.batches if batch.kind is kind])
-            whole = whole.take(np.unique(whole["sequence"], return_index=True)[1])
+        """Yield the rows in batches: of each kind by their numbers, each number once.
+
+        Where there are several kinds, the row with the last number comes first. So the others are late. By their kinds
+        alone they have holes in their numbers, each of which would be a gap of the producer that fills this one.
+        """
+        kinds = [self._of(kind) for kind in sorted({batch.kind for batch in self.batches})]
+        if len(kinds) > 1:
+            place = max(range(len(kinds)), key=lambda at: int(kinds[at]["sequence"][-1]))
+            newest = kinds[place]
+            yield newest.slice(newest.rows - 1, newest.rows)
+            kinds[place] = newest.slice(0, newest.rows - 1)
+        for whole in kinds:
             yield from (whole.slice(at, min(at + MAX_ROWS, whole.rows)) for at in range(0, whole.rows, MAX_ROWS))
 
-    def closed(self, now_ns: int) -> Gap:
+    def closing(self, now_ns: int) -> Gap:
         """Return the record that closes the gap."""
-        closed = Gap()
-        closed.CopyFrom(self.gap)
-        closed.state = Gap.STATE_CLOSED
-        closed.close_time.CopyFrom(Timestamp(seconds=now_ns // 10**9, nanos=now_ns % 10**9))
-        return closed
+        closing = Gap()
+        closing.CopyFrom(self.gap)
+        closing.state = Gap.STATE_CLOSED
+        closing.close_time.CopyFrom(Timestamp(seconds=now_ns // 10**9, nanos=now_ns % 10**9))
+        return closing
 
-    def producer(self) -> str:
-        """Return the name of the producer that fills it: the same rows in the same gap have the same one.
-
-        So a run that broke off goes on where it was, and none puts a row there twice.
-        """
-        digest = hashlib.sha256(self.gap.SerializeToString(deterministic=True))
-        for batch in self.rows():
-            for name in sorted(batch.columns):
-                digest.update(name.encode())
-                digest.update(batch.columns[name].tobytes())
-        return f"backfill-{digest.hexdigest()[:32]}"
+    def _of(self, kind: Kind) -> Batch:
+        """Return the rows of a kind."""
+        whole = concatenate([batch for batch in self.batches if batch.kind is kind])
+        return whole.take(np.unique(whole["sequence"], return_index=True)[1])
 
     def _numbers(self) -> NDArray[np.uint64]:
         return np.concatenate([np.empty(0, np.uint64), *(batch["sequence"] for batch in self.batches)])
 
 
 async def open_gaps(client: Client, dataset: str) -> list[Filling]:
-    """Return what may be filled in a dataset: gaps in sequence numbers that are open, the oldest first."""
+    """Return what may be filled in a dataset: gaps in sequence numbers that are open, the oldest first.
+
+    Those of producers that fill gaps are left out: their rows would be there twice.
+    """
     gaps = await client.gaps(dataset, open_only=True)
-    return [Filling(gap) for gap in reversed(gaps) if gap.cause == Gap.CAUSE_SEQUENCE and gap.last_sequence]
+    numbered = (gap for gap in reversed(gaps) if gap.cause == Gap.CAUSE_SEQUENCE and gap.last_sequence)
+    return [Filling(gap) for gap in numbered if not _OURS.fullmatch(gap.producer)]
 
 
 async def gather(fillings: Sequence[Filling], batches: AsyncGenerator[Batch]) -> int:
@@ -104,19 +146,119 @@ async def gather(fillings: Sequence[Filling], batches: AsyncGenerator[Batch]) ->
     return rows
 
 
-async def fill(client: Client, dataset: str, fillings: Iterable[Filling]) -> tuple[int, int]:
-    """Publish the rows of the gaps that can be filled wholly, and close these; return how many of both."""
-    rows = gaps = 0
-    for filling in fillings:
-        if not filling.batches or filling.found < filling.missing:
-            continue
-        async with client.publisher(dataset, filling.producer()) as publisher:
-            there = publisher.last_number
-            batches = list(filling.rows())
-            for batch in batches[there:]:
-                await publisher.publish(batch)
-                rows += batch.rows
-            if there <= len(batches):
-                await publisher.publish(None, gaps=[filling.closed(time.time_ns())])
-        gaps += 1
-    return rows, gaps
+async def fill(client: Client, dataset: str, fillings: Sequence[Filling]) -> None:
+    """Publish the rows of the gaps that can be filled wholly, and close those whose rows are all on the tape.
+
+    What became of each stands in its filling. A gap whose rows are refused or set aside stays
+    open, and stops no other.
+
+    Raises
+    ------
+    ApiError
+        For what is no single gap's matter, such as a key or a limit.
+    """
+    whole = [filling for filling in fillings if filling.is_whole]
+    acknowledged = [await _publish(client, dataset, filling) for filling in whole]
+    # Acknowledgements tell of this run's rows alone, and some are lost; a run before may have been killed.
+    waiting, released = await _quarantined(client, dataset) if whole else (Counter[str](), Counter[str]())
+    for filling, aside in zip(whole, acknowledged, strict=True):
+        # More than both where the quarantine was read a moment too early.
+        filling.set_aside = max(waiting[filling.producer], aside - released[filling.producer])
+        if not filling.is_stuck:
+            await _close(client, dataset, filling)
+
+
+async def _publish(client: Client, dataset: str, filling: Filling) -> int:
+    """Publish what is not there yet of a gap's rows; return how many of these were set aside, as far as was told."""
+    batches = list(filling.rows())
+    filling.producer, filling.last_batch = _producer(filling.gap, batches), len(batches)
+    aside = 0
+    with _of_one_gap(filling):
+        async with client.publisher(dataset, filling.producer) as publisher:
+            before = publisher.last_number
+            try:
+                for batch in batches[before:]:
+                    await publisher.publish(batch)
+                await publisher.flush()
+            finally:
+                aside = publisher.quarantined_rows
+                filling.there = sum(batch.rows for batch in batches[:before]) + publisher.acknowledged_rows
+                filling.added = publisher.acknowledged_rows - aside
+    return aside
+
+
+async def _close(client: Client, dataset: str, filling: Filling) -> None:
+    """Close a gap whose rows are all on the tape, unless a run before has."""
+    with _of_one_gap(filling):
+        async with client.publisher(dataset, filling.producer) as publisher:
+            if publisher.last_number <= filling.last_batch:
+                await publisher.publish(None, gaps=[filling.closing(time.time_ns())])
+        filling.closed = True
+
+
+@contextmanager
+def _of_one_gap(filling: Filling) -> Generator[None]:
+    """Note what is refused of a gap alone: its rows, or because another run is about to fill it."""
+    try:
+        yield
+    except (InvalidRequestError, FencedError) as error:
+        filling.refusal = error
+
+
+async def _quarantined(client: Client, dataset: str) -> tuple[Counter[str], Counter[str]]:
+    """Return how many rows of each producer wait in the quarantine, and how many were released."""
+    waiting, released = Counter[str](), Counter[str]()
+    for item in await client.quarantined(dataset):
+        (released if item.tape_sequence else waiting)[item.producer] += len(item.instrument_ids)
+    return waiting, released
+
+
+def _producer(gap: Gap, batches: Sequence[Batch]) -> str:
+    """Return the name of the producer that fills a gap: the same rows in the same gap have the same one.
+
+    So a run that broke off goes on where it was, and none puts a row there twice.
+    """
+    digest = hashlib.sha256(gap.SerializeToString(deterministic=True))
+    for batch in batches:
+        for name in sorted(batch.columns):
+            digest.update(name.encode())
+            digest.update(batch.columns[name].tobytes())
+    return f"backfill-{digest.hexdigest()[:32]}"
+
+
+def told(dataset: str, filling: Filling) -> list[str]:
+    """Return why a gap is left open, and what to do, in lines for people; none where nothing can be done yet."""
+    gap, found, missing = filling.gap, filling.found, filling.missing
+    name = f"{gap.producer} {gap.first_sequence} to {gap.last_sequence}"
+    if missing > MOST_ROWS:
+        return [f"{name}: {missing:,} rows are more than can be filled in at once, {MOST_ROWS:,}. It is left as it is."]
+    if 0 < found < missing:
+        files = f"the files have {found:,} of {missing:,} rows"
+        return [f"{name}: {files}. It is left as it is: give all files at once."]
+    lines: list[str] = []
+    if filling.refusal is not None:
+        lines.append(f"{name}: refused, {_reason(filling.refusal)} It is left open{_advice(filling)}")
+    if filling.set_aside:
+        of_it = f"{dataset} --producer {filling.producer}"
+        lines.append(
+            f"{name}: {filling.set_aside:,} of {missing:,} rows are set aside by the dataset's policy. It is left "
+            f"open. `mda quarantine list {of_it}` shows them, `mda quarantine release {of_it}` puts them on the tape; "
+            "then run the same command again."
+        )
+    return lines
+
+
+def _reason(refusal: ApiError) -> str:
+    """Return why it was refused, with the field that is at fault, if one is."""
+    reason, where = refusal.reason or refusal.code.name, refusal.metadata.get("field", "")
+    return f"{reason}{'' if where in refusal.message else f' in {where}'}: {refusal.message}"
+
+
+def _advice(filling: Filling) -> str:
+    if isinstance(filling.refusal, FencedError):
+        return ": another run fills it. Run the same command again once that one is over."
+    if not filling.there:
+        return ": correct the rows, or change the dataset's policy; then run the command again."
+    # Other rows would be another producer's, and those would be there twice.
+    there = f", with {filling.there:,} of its rows"
+    return f"{there}: change the dataset's policy; then run the same command again, with the same files."

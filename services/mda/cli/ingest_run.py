@@ -13,7 +13,8 @@ from marketdata.client import Client
 from marketdata.columns import FIELDS, Batch, Kind
 from marketdata.errors import ApiError
 from marketdata.v1.instrument_pb2 import Instrument
-from mda.cli.backfill import MOST_ROWS, Filling, fill, gather, open_gaps
+from mda.cli.backfill import Filling, fill, gather, open_gaps, told
+from mda.cli.folder import StackError
 from mda.cli.progress import RowProgress
 from mda.feeds.columnar import ColumnFile
 from mda.feeds.dbn import DbnFile
@@ -88,20 +89,25 @@ class Ingestion:
                 self._out.print(_sentence(path.name, source.dataset, result))
 
     async def fill_gaps(self, sources: list[Source], url: str, api_key: str) -> None:
-        """Fill the gaps of datasets with rows of the files, and tell what became of each gap."""
+        """Fill the gaps of datasets with rows of the files, and tell what became of each gap.
+
+        Raises
+        ------
+        StackError
+            If gaps are left open although the files have all of their rows.
+        """
+        stuck = 0
         async with Client.connect(url, api_key) as client:
             for dataset in dict.fromkeys(source.dataset for source in sources):
                 fillings = await open_gaps(client, dataset)
                 for source in sources:
                     if source.dataset == dataset and (rows := _rows(client, source, self._progress)) is not None:
                         await self._gather(fillings, source, rows)
-                added, closed = await fill(client, dataset, fillings)
-                self._out.print(
-                    f"{dataset}: {closed:,} of {len(fillings):,} open gaps in sequence numbers are filled and closed, "
-                    f"{added:,} rows added"
-                )
-                for filling in fillings:
-                    self._tell_partial(filling)
+                await fill(client, dataset, fillings)
+                self._tell_filled(dataset, fillings)
+                stuck += sum(filling.is_stuck for filling in fillings)
+        if stuck:
+            raise StackError(f"{stuck:,} {'gap is' if stuck == 1 else 'gaps are'} left open; why stands above.")
 
     async def _gather(self, fillings: list[Filling], source: Source, rows: AsyncGenerator[Batch]) -> None:
         path = source.path if isinstance(source, DbnFile) else source.file.path
@@ -111,18 +117,15 @@ class Ingestion:
             async with aclosing(rows):
                 await gather(fillings, rows)
 
-    def _tell_partial(self, filling: Filling) -> None:
-        gap, found = filling.gap, filling.found
-        if filling.missing > MOST_ROWS:
-            self._out.print(
-                f"  {gap.producer} {gap.first_sequence} to {gap.last_sequence}: {filling.missing:,} rows are more than "
-                f"can be filled in at once, {MOST_ROWS:,}. It is left as it is."
-            )
-        if 0 < found < filling.missing:
-            self._out.print(
-                f"  {gap.producer} {gap.first_sequence} to {gap.last_sequence}: the files have {found:,} of "
-                f"{filling.missing:,} rows. It is left as it is: give all files at once."
-            )
+    def _tell_filled(self, dataset: str, fillings: list[Filling]) -> None:
+        closed, added = (sum(filling.closed for filling in fillings), sum(filling.added for filling in fillings))
+        self._out.print(
+            f"{dataset}: {closed:,} of {len(fillings):,} open gaps in sequence numbers are filled and closed, "
+            f"{added:,} rows added"
+        )
+        for filling in fillings:
+            for line in told(dataset, filling):
+                self._out.print(f"  {line}")
 
     async def _one(self, client: Client, source: Source) -> Ingested:
         if isinstance(source, MappedFile):

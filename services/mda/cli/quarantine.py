@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 app = typer.Typer(help="Rows that were set aside, and their release.", no_args_is_help=True)
 
 DatasetArgument = Annotated[str, typer.Argument(help="The dataset.")]
+ProducerOption = Annotated[str | None, typer.Option("--producer", help="Only rows of this producer.")]
 
 
 @app.command("list")
@@ -28,6 +30,7 @@ def list_quarantined(
     dataset: DatasetArgument,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many items at the most.")] = 100,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that are not released.")] = False,
+    producer: ProducerOption = None,
     output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
@@ -39,8 +42,10 @@ def list_quarantined(
 
     Example: mda quarantine list SIM --output json
     """
-    found = _ask(lambda client: client.quarantined(dataset, limit=limit), connection(data, url, key_file))
-    shown = [item for item in found if not (waiting and item.tape_sequence)]
+    most = None if waiting or producer else limit  # else those before may be all that are asked for
+    found = _ask(lambda client: client.quarantined(dataset, limit=most), connection(data, url, key_file))
+    wanted = (item for item in found if producer in {None, item.producer} and not (waiting and item.tape_sequence))
+    shown = [*islice(wanted, limit)]
     if not shown:
         typer.echo(f"nothing {'waits' if waiting else 'was set aside'} in {dataset}", err=True)
     columns = ("id", "time", "producer", "batch", "rows", "kind", "symbols", "verdicts", "released as")
@@ -52,6 +57,7 @@ def release(
     dataset: DatasetArgument,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `mda quarantine list` shows them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
+    producer: Annotated[str | None, typer.Option("--producer", help="All of this producer that wait.")] = None,
     output: OutputOption = Output.TABLE,
     data: DataOption = Path(".mda"),
     url: UrlOption = None,
@@ -62,12 +68,18 @@ def release(
     Example: mda quarantine release SIM 12-0 13-0
 
     Example: mda quarantine release SIM --all
+
+    Example: mda quarantine release SIM --producer feed-1
     """
-    if bool(ids) == everything:
-        raise typer.BadParameter("name the ids to release, or give --all.", param_hint="IDS")
+    if [bool(ids), everything, producer is not None].count(True) != 1:
+        raise typer.BadParameter("name the ids to release, or give --all, or --producer.", param_hint="IDS")
 
     async def ask(client: Client) -> list[tuple[str, str, str]]:
-        wanted = ids or [item.id for item in await client.quarantined(dataset) if not item.tape_sequence]
+        wanted = ids or [
+            item.id
+            for item in await client.quarantined(dataset)
+            if producer in {None, item.producer} and not item.tape_sequence
+        ]
         released = await client.release(dataset, wanted)
         return [(one.id, str(one.tape_sequence), "yes" if one.already_released else "no") for one in released]
 
