@@ -234,3 +234,16 @@ def test_the_scope_that_is_missing_is_named() -> None:
         require_scope(principal, "quotes:publish")
     assert caught.value.reason_name == "MISSING_SCOPE"
     assert caught.value.metadata == {"scope": "quotes:publish"}
+
+
+async def test_keys_are_there_ahead_of_the_first_call(
+    issuer: Issuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_WARM_UP_S", 0.01)
+    issuer.failure = ConnectionError("away")
+    warming = asyncio.create_task(verifier.warm_up())
+    await eventually(lambda: issuer.fetches > 2)
+    issuer.failure = None
+    await warming
+    issuer.failure = ConnectionError("away")  # just when the first call comes
+    assert (await verifier.verify(f"Bearer {issuer.token()}")).client == "mdc_1"

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,6 +19,7 @@ from marketdata.client import Client
 from marketdata.columns import ABSENT, MAX_ROWS, Batch, Kind, concatenate
 from marketdata.errors import ApiError, FencedError, InvalidRequestError
 from marketdata.v1.gap_pb2 import Gap
+from mda.cli.late_rows import MOST_RUNS, Late, Numbers, late_of, late_rows, runs_of, text_of
 
 MOST_ROWS: Final = 4 << 20
 """A gap of more rows is not filled: they are held until all are there."""
@@ -36,6 +37,8 @@ class Filling:
         The gap.
     batches
         The rows, in the order of the files.
+    late
+        Those of the rows that came after all, from whoever left them out. They are not missing any more.
     producer
         Who fills it; empty until `fill` has begun with it.
     last_batch
@@ -54,6 +57,7 @@ class Filling:
 
     gap: Gap
     batches: list[Batch] = field(default_factory=list[Batch])
+    late: Late = field(default_factory=dict[Kind, Numbers])
     producer: str = ""
     last_batch: int = 0
     there: int = 0
@@ -78,9 +82,14 @@ class Filling:
         return bool(self.batches) and self.found == self.missing
 
     @property
+    def is_scattered(self) -> bool:
+        """Whether late rows came in so many pieces that a run that breaks off could not be gone on with."""
+        return runs_of(self.late) > MOST_RUNS
+
+    @property
     def is_stuck(self) -> bool:
         """Whether somebody has to do something before it can be closed, although all rows were found."""
-        return self.refusal is not None or self.set_aside > 0
+        return self.refusal is not None or self.set_aside > 0 or self.is_scattered
 
     def take(self, batch: Batch) -> None:
         """Keep the rows of a batch that are missing here."""
@@ -95,19 +104,27 @@ class Filling:
             self.batches.append(batch.take(wanted))
 
     def rows(self) -> Iterator[Batch]:
-        """Yield the rows in batches: of each kind by their numbers, each number once.
+        """Yield the rows in batches: of each kind by their numbers, each number once, without the late ones.
 
-        Where there are several kinds, the row with the last number comes first. So the others are late. By their kinds
-        alone they have holes in their numbers, each of which would be a gap of the producer that fills this one.
+        Where there are several kinds, or late rows, the row with the last number comes first. So the others are late.
+        Else the holes in their numbers would each be a gap of the producer that fills this one.
         """
-        kinds = [self._of(kind) for kind in sorted({batch.kind for batch in self.batches})]
-        if len(kinds) > 1:
+        kinds = [left for whole in self.whole() if (left := self._without_late(whole)).rows]
+        if len(kinds) > 1 or (kinds and self.late):
             place = max(range(len(kinds)), key=lambda at: int(kinds[at]["sequence"][-1]))
             newest = kinds[place]
             yield newest.slice(newest.rows - 1, newest.rows)
             kinds[place] = newest.slice(0, newest.rows - 1)
         for whole in kinds:
             yield from (whole.slice(at, min(at + MAX_ROWS, whole.rows)) for at in range(0, whole.rows, MAX_ROWS))
+
+    def whole(self) -> list[Batch]:
+        """Return all rows that were found: of each kind by their numbers, each number once."""
+        found: list[Batch] = []
+        for kind in sorted({batch.kind for batch in self.batches}):
+            whole = concatenate([batch for batch in self.batches if batch.kind is kind])
+            found.append(whole.take(np.unique(whole["sequence"], return_index=True)[1]))
+        return found
 
     def closing(self, now_ns: int) -> Gap:
         """Return the record that closes the gap."""
@@ -117,10 +134,9 @@ class Filling:
         closing.close_time.CopyFrom(Timestamp(seconds=now_ns // 10**9, nanos=now_ns % 10**9))
         return closing
 
-    def _of(self, kind: Kind) -> Batch:
-        """Return the rows of a kind."""
-        whole = concatenate([batch for batch in self.batches if batch.kind is kind])
-        return whole.take(np.unique(whole["sequence"], return_index=True)[1])
+    def _without_late(self, whole: Batch) -> Batch:
+        late = self.late.get(whole.kind)
+        return whole if late is None else whole.take(np.isin(whole["sequence"], late, invert=True))
 
     def _numbers(self) -> NDArray[np.uint64]:
         return np.concatenate([np.empty(0, np.uint64), *(batch["sequence"] for batch in self.batches)])
@@ -170,15 +186,20 @@ async def fill(client: Client, dataset: str, fillings: Sequence[Filling]) -> Non
 
 async def _publish(client: Client, dataset: str, filling: Filling) -> int:
     """Publish what is not there yet of a gap's rows; return how many of these were set aside, as far as was told."""
-    batches = list(filling.rows())
-    filling.producer, filling.last_batch = _producer(filling.gap, batches), len(batches)
+    filling.producer = _producer(filling.gap, filling.rows())
     aside = 0
     with _of_one_gap(filling):
         async with client.publisher(dataset, filling.producer) as publisher:
-            before = publisher.last_number
+            before, late = publisher.last_number, publisher.position
+            # A run before this one has told what it found late: by now its own rows are there, too.
+            filling.late = late_of(late) if before else await late_rows(client, dataset, filling.whole())
+            if filling.is_scattered:
+                return 0
+            batches = list(filling.rows())
+            filling.last_batch = len(batches)
             try:
                 for batch in batches[before:]:
-                    await publisher.publish(batch)
+                    await publisher.publish(batch, position=text_of(filling.late))
                 await publisher.flush()
             finally:
                 aside = publisher.quarantined_rows
@@ -213,7 +234,7 @@ async def _quarantined(client: Client, dataset: str) -> tuple[Counter[str], Coun
     return waiting, released
 
 
-def _producer(gap: Gap, batches: Sequence[Batch]) -> str:
+def _producer(gap: Gap, batches: Iterable[Batch]) -> str:
     """Return the name of the producer that fills a gap: the same rows in the same gap have the same one.
 
     So a run that broke off goes on where it was, and none puts a row there twice.
@@ -235,6 +256,11 @@ def told(dataset: str, filling: Filling) -> list[str]:
     if 0 < found < missing:
         files = f"the files have {found:,} of {missing:,} rows"
         return [f"{name}: {files}. It is left as it is: give all files at once."]
+    if filling.is_scattered:
+        pieces = f"{runs_of(filling.late):,} pieces, {MOST_RUNS:,} at the most"
+        return [
+            f"{name}: some of its rows came late, in more pieces than can be told apart ({pieces}). It is left open."
+        ]
     lines: list[str] = []
     if filling.refusal is not None:
         lines.append(f"{name}: refused, {_reason(filling.refusal)} It is left open{_advice(filling)}")

@@ -26,6 +26,7 @@ _MAX_CACHED: Final = 10_000
 _REFETCH_S: Final = 5.0
 """An unknown key id makes us ask for the keys again, at most this often, in seconds."""
 _KEYS_LIVE_S: Final = 60.0
+_WARM_UP_S: Final = 0.5
 _ALL_DATASETS: Final = "*"
 
 FetchJwks = Callable[[], Awaitable[bytes]]
@@ -189,6 +190,15 @@ class TokenVerifier:
         self._tried_s = float("-inf")
         self._lock = asyncio.Lock()
         self._verified: OrderedDict[str, Principal] = OrderedDict()
+
+    async def warm_up(self) -> None:
+        """Get the keys ahead of the first call, however long it takes: the issuer may be away just when that comes."""
+        while not self._keys:
+            try:
+                async with self._lock:
+                    await self._refresh()
+            except MarketDataError:
+                await asyncio.sleep(_WARM_UP_S)
 
     async def verify(self, authorization: str | None) -> Principal:
         """Return the holder of the token in an `authorization` header.

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -18,16 +19,18 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from marketdata.archive.v1 import archive_service_pb2
-from marketdata.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, client_service_pb2
+from marketdata.auth.v1 import auth_service_pb2, client_service_pb2
 from marketdata.ingestion.v1 import ingestion_service_pb2
 from marketdata.query.v1 import query_service_pb2
 from mda.runtime.access import access_rules
 from mda.runtime.handlers import Endpoint
 from mda.runtime.identity import TokenVerifier
 from mda.runtime.interceptors import CallInterceptor
+from mda.runtime.issuer import fetch_jwks
 from mda.runtime.logs import configure_logs
 from mda.runtime.revocation import following_revocations
 from mda.runtime.settings import ServiceSettings
+from mda.runtime.tasks import background_tasks
 from mda.runtime.telemetry import start_telemetry, stop_telemetry
 from mda.runtime.usage.sharing import shared_usage
 
@@ -99,7 +102,10 @@ async def _serve(settings: ServiceSettings, build: Build, verifies_tokens: bool)
         build(draining) as endpoints,
         _verifier(settings, verifies_tokens) as verifier,
         shared_usage(settings) as usage,
+        background_tasks() as tasks,
     ):
+        if verifier is not None:
+            tasks.create_task(verifier.warm_up())
         refused = {endpoint.service.full_name: endpoint.refused for endpoint in endpoints if endpoint.refused}
         interceptor = CallInterceptor(access_rules(*API_FILES), verifier, refused, usage)
         server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
@@ -143,17 +149,6 @@ async def _verifier(settings: ServiceSettings, wanted: bool) -> AsyncGenerator[T
     if not wanted:
         yield None
         return
-    async with (
-        grpc.aio.insecure_channel(settings.auth_target) as channel,
-        following_revocations(settings) as revocations,
-    ):
-        stub = auth_service_pb2_grpc.AuthServiceStub(channel)
-
-        async def fetch_jwks() -> bytes:
-            try:
-                body = await stub.GetJwks(auth_service_pb2.GetJwksRequest(), timeout=2, wait_for_ready=True)
-            except grpc.aio.AioRpcError as error:
-                raise ConnectionError(f"auth: {error.code().name}") from error
-            return body.data
-
-        yield TokenVerifier(fetch_jwks, settings.issuer, settings.audience, revocations=revocations)
+    async with following_revocations(settings) as revocations:
+        fetch = partial(fetch_jwks, settings.auth_target)
+        yield TokenVerifier(fetch, settings.issuer, settings.audience, revocations=revocations)
