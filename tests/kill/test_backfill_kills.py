@@ -37,6 +37,8 @@ GAP_ROWS = (2_000, 6_000)
 ROWS_BETWEEN = (50, 500)
 WITH_CROSSED = {3, 14, 15}
 """Gaps of which some rows are set aside."""
+WITH_LATE = {5, 15, 22}
+"""Gaps of which some rows come late, from the producer itself."""
 FIRST_NS = 1_767_225_600 * NANOS
 REACHES = (0, 6, 12, 25, 40, 60, 80)
 """How many entries of the tape come at the most before a kill: one for each gap that a run before has filled, first."""
@@ -70,6 +72,8 @@ class Source:
         self._quotes = (place % 2 == 1) & (chance.random(self.rows) < 0.6)
         with_crossed = np.isin(place // 2, [*WITH_CROSSED])
         self._crossed = self._quotes & with_crossed & (chance.random(self.rows) < 0.01)
+        with_late = np.isin(place // 2, [*WITH_LATE]) & (place % 2 == 1)
+        self.late = np.flatnonzero(with_late & ~self._quotes & (chance.random(self.rows) < 0.1))
 
     @property
     def crossed_gaps(self) -> list[tuple[int, int]]:
@@ -207,7 +211,7 @@ class OnTape:
 
 
 async def lose_rows(stack: Stack, client: Client, source: Source) -> None:
-    """Make the dataset, and publish what is between the gaps."""
+    """Make the dataset, and publish what is between the gaps, and then some of what is in them."""
     await client.put_instruments(DATASET, [Instrument(symbol=symbol) for symbol in SYMBOLS])
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {await client.token()}"}) as http:
         policy = {"sequence_rule": "SEQUENCE_RULE_CONTIGUOUS", "crossed": "ACTION_QUARANTINE"}
@@ -216,6 +220,7 @@ async def lose_rows(stack: Stack, client: Client, source: Source) -> None:
     async with client.publisher(DATASET, "lossy") as publisher:
         for first, end in source.stretches:
             await publisher.publish(source.trades(np.arange(first - 1, end - 1)))
+        await publisher.publish(source.trades(source.late))
 
 
 async def open_gaps(client: Client) -> list[tuple[int, int]]:

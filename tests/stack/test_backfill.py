@@ -177,3 +177,15 @@ def test_a_filling_goes_on_and_leaves_no_gaps_of_its_own(stack: Stack, connected
     assert lossy.numbers() == [1, 7, 6, 2, 4, 3, 5]
     lossy.until_open()
     assert {gap.producer for gap in connected.gaps("HALFWAY")} == {"lossy"}
+
+
+def test_rows_that_came_late_are_not_filled_in_once_more(stack: Stack, connected: Client, tmp_path: Path) -> None:
+    lossy = Lossy(stack, connected, "LATE", tmp_path)
+    lossy.publish(1, 7)
+    lossy.until_open(("lossy", 2, 6))
+    lossy.publish(4, 5)
+    _, told, _ = lossy.backfill(lossy.trades("t.csv", range(1, 8)))
+    assert "1 of 1 open gaps in sequence numbers are filled and closed, 3 rows added" in told
+    assert lossy.numbers() == [1, 7, 4, 5, 6, 2, 3]
+    lossy.until_open()
+    assert {gap.producer for gap in connected.gaps("LATE")} == {"lossy"}
