@@ -26,7 +26,9 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
+    # How long a connection may take to come about. A busy gateway needs more than a second for a TLS handshake, and
+    # whoever gives up before only gives it another one to do.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 8 << 20),
     # A replay fills what one stream may have under way; 64 KiB would make it wait at each message.
