@@ -16,9 +16,13 @@ sidecar.istio.io/nativeSidecar: "true"
 proxy.istio.io/config: |
   holdApplicationUntilProxyStarts: true
   terminationDrainDuration: {{ add .Values.drain.delaySeconds .Values.drain.graceSeconds 5 }}s
-  {{- with .Values.mesh.certificateLifetime }}
-  proxyMetadata: {SECRET_TTL: {{ . }}}
-  {{- end }}
+  proxyMetadata:
+    # It ends once nobody speaks by way of it: else a pod of NATS is not replaced until all that time is over.
+    EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"
+    MINIMUM_DRAIN_DURATION: 1s
+    {{- with .Values.mesh.certificateLifetime }}
+    SECRET_TTL: {{ . }}
+    {{- end }}
 sidecar.istio.io/proxyCPU: {{ .Values.mesh.proxyResources.requests.cpu | quote }}
 sidecar.istio.io/proxyMemory: {{ .Values.mesh.proxyResources.requests.memory | quote }}
 sidecar.istio.io/proxyMemoryLimit: {{ .Values.mesh.proxyResources.limits.memory | quote }}
