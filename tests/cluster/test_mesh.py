@@ -165,6 +165,7 @@ async def test_certificates_are_renewed_while_streams_go_on(
 async def test_services_log_who_called_them(gateway: Gateway, api_key: str, settings: Callable[[str], object]) -> None:
     """The gateway's identity, as the mesh has proved it; of answered calls where one looks closely."""
     await asyncio.to_thread(settings, "ingestion.extraEnv[0].name=MDA_LOG_LEVEL,ingestion.extraEnv[0].value=debug")
+    await asyncio.to_thread(eventually, lambda: no_pod_ends("ingestion"), 60)  # one that does may still answer
     async with Client.connect(gateway.url, api_key, root_certificates=gateway.ca) as client:
         await client.put_instruments(DATASET, [Instrument(symbol="ALFA")])
     with gateway.http() as http:
@@ -176,6 +177,11 @@ async def test_services_log_who_called_them(gateway: Gateway, api_key: str, sett
         request_id = answer.headers["x-request-id"]
         await asyncio.to_thread(eventually, lambda id_=request_id, event=event: bool(peers_of(id_, event)), 15)
         assert peers_of(request_id, event) == [f"spiffe://cluster.local/ns/{NAMESPACE}/sa/{RELEASE}-gateway"]
+
+
+def no_pod_ends(component: str) -> bool:
+    """Return whether no pod of before a change is there any more."""
+    return not any("deletionTimestamp" in pod["metadata"] for pod in get("pods", "-l", selector(component))["items"])
 
 
 def peers_of(request_id: str, event: str) -> list[str]:
