@@ -12,6 +12,8 @@ from nats.aio.client import Client
 
 from marketdata.columns import ABSENT, NANOS, Batch, Kind, make_batch
 from marketdata.v1.batch_pb2 import TradeAction
+from mda.lake.lake import Lake
+from mda.lake.location import Location
 from tests.query.history.test_query_history import World, facts, world_of
 from tests.tape.helpers import NOW_NS, eventually
 
@@ -105,8 +107,12 @@ async def changed_world(client: Client, folder: Path, **options: Any) -> AsyncIt
     """Give changed trades in sorted files, in files as they came, and on the tape."""
     async with world_of(client, folder, known=KNOWN, **options) as world:
         changed = ChangedTrades(world)
-        await changed.write(20)
+        await changed.write(10)
+        await world.archive()
+        await changed.write(10)
         await world.archive(compact=True)
+        lake = Lake(Location(str(folder)), world.hub.dataset, world.hub.epoch)  # its look at the lake is its own
+        assert all(file.is_sorted for file in lake.view().tables["trades"].files)
         await changed.write(8)
         await world.archive()
         await changed.write(8)
