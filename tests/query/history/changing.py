@@ -122,7 +122,7 @@ async def changed_world(client: Client, folder: Path, **options: Any) -> AsyncIt
 async def at_head(changed: ChangedTrades) -> None:
     """Wait until the hub has taken in all that was sent."""
     last = max(sequence for sequence, _, _ in changed.world.sent)
-    await eventually(lambda: changed.world.hub.head == last)
+    await eventually(lambda: changed.world.hub.head == last, within_s=30)
 
 
 def brief(rows: list[dict[str, int]]) -> list[tuple[int, ...]]:

@@ -18,6 +18,7 @@ from marketdata.wire import parse
 from mda.lake import files
 from mda.market.decimals import format_decimal
 from mda.market.errors import MarketDataError
+from mda.query.conflation import ConflatedSubscription
 from mda.query.corrected import CorrectedView
 from mda.query.history import changed as changed_module
 from mda.query.history.methods import HistoryMethods
@@ -60,10 +61,10 @@ async def test_a_subscription_from_a_cursor(changed: ChangedTrades, symbols: lis
     hub = changed.world.hub
     expected = [row for row in changed.on_tape() if symbols is None or row["instrument_id"] == 3]
     async with reading(hub, symbols, view=CORRECTED, cursor=hub.cursor(0)) as reader:
-        await eventually(lambda: len(told(reader)) == len(expected))
+        await eventually(lambda: len(told(reader)) == len(expected), within_s=30)
         assert brief(told(reader)) == brief(expected)
         await changed.world.write(trades(5000), trades(5001, action=[1], refers_to=[5000]))  # it goes on, at the end
-        await eventually(lambda: len(told(reader)) == len(expected) + (symbols is None))
+        await eventually(lambda: len(told(reader)) == len(expected) + (symbols is None), within_s=30)
         assert reader.subscription._corrections is hub.corrections
     assert hub.found._made is not None
     assert hub.found._made() is None  # nobody has it any more
@@ -73,7 +74,7 @@ async def test_a_subscription_from_in_between(changed: ChangedTrades) -> None:
     hub = changed.world.hub
     expected = changed.on_tape(after=20)
     async with reading(hub, view=CORRECTED, cursor=hub.cursor(20)) as reader:
-        await eventually(lambda: len(told(reader)) == len(expected))
+        await eventually(lambda: len(told(reader)) == len(expected), within_s=30)
         assert brief(told(reader)) == brief(expected)
 
 
@@ -111,7 +112,7 @@ async def test_rows_for_people_from_the_beginning(changed: ChangedTrades) -> Non
     expected = changed.on_tape()
     stream = RowStream(changed.world.hub, 0, TRADES, None, snapshot=False, corrected=True)
     async with running(stream.send(write)):
-        await eventually(lambda: sum(len(message.trades) for message in got) == len(expected))
+        await eventually(lambda: sum(len(message.trades) for message in got) == len(expected), within_s=30)
     found = [(trade.sequence, trade.price) for message in got for trade in message.trades]
     assert found == [(row["sequence"], format_decimal(row["price"])) for row in expected]
 
@@ -124,9 +125,37 @@ async def test_a_conflated_subscription_tells_the_newest_as_it_stands(changed: C
     await at_head(changed)
     newest = {row["instrument_id"]: row for row in changed.on_tape() if not row["action"]}
     async with reading(hub, view=CORRECTED, **start) as reader:
-        await eventually(lambda: bool(reader.rows))
+        await eventually(lambda: bool(reader.rows), within_s=30)
         found = [row for row in told(reader) if not row["action"]]
         assert sorted(brief(found)) == sorted(brief(list(newest.values())))
+
+
+async def _gather(subscription: ConflatedSubscription) -> None:
+    """Have a subscription gather all that there is."""
+    while subscription.position < subscription.hub.head:
+        for entry in await subscription.hub.entries_after(subscription.position, 100):
+            subscription._gather(entry)
+
+
+async def test_what_a_conflated_reader_has_gathered_may_change_and_be_forgotten(changed: ChangedTrades) -> None:
+    hub = changed.world.hub
+    start: dict[str, Any] = {"cursor": hub.cursor(0), "conflate": {"seconds": 60}, "kinds": [Kind.TRADE]}
+    subscription = await subscribe(hub, view=CORRECTED, **start)
+    assert isinstance(subscription, ConflatedSubscription)
+    await subscription._know()
+    subscription._prepare()  # it is on all symbols now
+    await _gather(subscription)
+    cancels = [changed.changes_of(instrument, changed.number - 1) for instrument in (1, 2, 3)]
+    others = [changed.changes_of(1, number) for number in range(8)]  # the hub forgets the cancels
+    await changed.world.write(*cancels)
+    await changed.world.write(*others)
+    await at_head(changed)
+    await _gather(subscription)
+    await subscription._know()
+    folded = parse(SubscribeResponse, subscription._folded())
+    found = [row for batch in folded.batches for row in facts(from_message(batch)) if not row["action"]]
+    newest = {row["instrument_id"]: row for row in changed.on_tape() if not row["action"]}
+    assert sorted(brief(found)) == sorted(brief(list(newest.values())))
 
 
 async def _scanned(hub: Hub, **options: Any) -> list[dict[str, int]]:
@@ -161,4 +190,4 @@ async def test_more_than_can_be_held_ends_the_stream(changed: ChangedTrades, mon
     assert not refused.rows
     assert caught.value.reason_name == "RANGE_TOO_LARGE"
     async with reading(hub, cursor=hub.cursor(0)) as reader:
-        await eventually(lambda: len(reader.rows) == len(changed.rows()))
+        await eventually(lambda: len(reader.rows) == len(changed.rows()), within_s=30)

@@ -87,7 +87,7 @@ class World:
         bounds = await self.feed.tape.bounds()
         assert bounds is not None
         async with running(self.archiver.run()):
-            await eventually(lambda: self.archiver.archived >= bounds.last)
+            await eventually(lambda: self.archiver.archived >= bounds.last, within_s=30)
         if compact:
             await self.archiver.compact(whole=True)
 
