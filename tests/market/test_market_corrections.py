@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from marketdata.columns import ABSENT, Batch, Kind, concatenate, make_batch
 from marketdata.v1.trade_pb2 import Trade
 from mda.market import corrections as module
+from mda.market.all_corrections import AllCorrections, Changes
 from mda.market.corrections import Corrections
 from mda.market.errors import MarketDataError
 from mda.market.history import History
@@ -66,17 +67,80 @@ def standing(rows: list[Row], known: list[Row], limit: int) -> list[Row]:
     limit=st.integers(1, 5),
 )
 def test_rows_stand_as_the_newest_changes_leave_them(groups: list[list[Row]], limit: int) -> None:
-    corrections, again = Corrections(limit), Corrections(limit)
+    corrections, again, older = Corrections(limit), Corrections(limit), Corrections(limit)
     everything = [one for group in groups for one in group]
     for place, group in enumerate(groups):
         # What is added at once counts at once.
         for one in group:
-            corrections.add(batch_of([one]))
+            corrections.add(batch_of([one]), place + 1)
         seen = [one for group in groups[: place + 1] for one in group]
         assert rows_of(corrections.apply(batch_of(everything))) == standing(everything, seen, limit)
-    for batch in corrections.kept():
-        again.add(batch)
+        assert corrections.complete_after == dropped_at(groups[: place + 1], limit)
+    again.restore(corrections.kept(), len(groups), corrections.complete_after)
     assert rows_of(again.apply(batch_of(everything))) == standing(everything, everything, limit)
+    assert again.complete_after == corrections.complete_after
+    older.restore(corrections.kept(), len(groups), None)  # it was not noted: as many as may be may not be all
+    is_full = sum(batch.rows for batch in corrections.kept()) == limit
+    assert older.complete_after == (len(groups) if is_full else 0)
+
+
+def dropped_at(groups: list[list[Row]], limit: int) -> int:
+    """Return the place of the newest change that is no longer among the newest `limit`; 0 if none was dropped."""
+    places: dict[tuple[int, int], int] = {}
+    dropped = 0
+    for place, group in enumerate(groups, 1):
+        for one in group:
+            if one[5]:
+                places.pop((one[0], one[6]), None)
+                places[one[0], one[6]] = place
+            if len(places) > limit:
+                dropped = places.pop(next(iter(places)))
+    return dropped
+
+
+@given(
+    groups=st.lists(st.lists(row(), min_size=1, max_size=6), min_size=1, max_size=6),
+    limit=st.integers(1, 3),
+    read=st.integers(0, 6),
+    archived=st.integers(0, 6),
+)
+def test_all_changes_count_where_they_were_read(groups: list[list[Row]], limit: int, read: int, archived: int) -> None:
+    everything = [one for group in groups for one in group]
+    newest = Corrections(limit)
+    for place, group in enumerate(groups, 1):
+        for one in group:
+            newest.add(batch_of([one]), place)
+    found = [one for group in groups[:read] for one in group if one[5]]
+    changes = Changes(batch_of(found) if found else Batch(Kind.TRADE, 0, {}))
+    assert len(changes) == len({(one[0], one[6]) for one in found})
+    every = AllCorrections(changes, newest, min(archived, read), (2, read))
+    assert every.is_whole(2) == (newest.complete_after <= read)
+    assert not every.is_whole(1)
+    if every.is_whole(2):
+        assert rows_of(every.apply(batch_of(everything))) == standing(everything, everything, 1000)
+    assert AllCorrections(changes, newest, 0, (0, read)).version != every.version
+
+
+def test_all_changes_of_many_instruments_and_great_numbers() -> None:
+    draw = np.random.default_rng(3).integers
+    numbers = [0, 1, (1 << 63) - 2, 1 << 63, (1 << 64) - 1]
+    ids = [1, 2, (1 << 32) - 1]
+    trades = [(one, number, 5, 5, 0, TRADE, ABSENT) for one in ids for number in numbers]
+    chosen = [(ids[draw(3)], numbers[draw(5)]) for _ in range(9)]
+    found = [(one, 77, int(draw(1, 9)), 1, 1, int(draw(1, 3)), number) for one, number in chosen]
+    every = AllCorrections(Changes(batch_of(found)), Corrections(), 0, (0, 0))
+    assert rows_of(every.apply(batch_of(trades))) == standing(trades, found, 1000)
+
+
+def test_what_is_known_of_a_tape_that_has_lost_its_end() -> None:
+    corrections = Corrections(limit=2)
+    for place in range(1, 6):
+        corrections.add(batch_of([(1, place, 1, 1, 0, CANCEL, place)]), place)
+    assert corrections.complete_after == 3
+    corrections.go_back(1)
+    assert corrections.complete_after == 1
+    corrections.add(batch_of([(1, 9, 1, 1, 0, CANCEL, 9)]), 2)
+    assert corrections.complete_after == 1
 
 
 def test_rows_that_nothing_changed_are_the_same_object() -> None:
@@ -84,7 +148,7 @@ def test_rows_that_nothing_changed_are_the_same_object() -> None:
     batch = batch_of([(1, 1, 5, 5, 0, TRADE, ABSENT)])
     assert corrections.apply(batch) is batch
     assert (corrections.version, corrections.kept()) == (0, [])
-    corrections.add(batch_of([(2, 9, 5, 5, 0, CANCEL, 1)]))
+    corrections.add(batch_of([(2, 9, 5, 5, 0, CANCEL, 1)]), 1)
     assert corrections.apply(batch) is batch
     quotes = make_batch(Kind.QUOTE, {"instrument_id": [2], "ts_event": [NOW], "sequence": [1]})
     assert corrections.apply(quotes) is quotes
@@ -93,7 +157,7 @@ def test_rows_that_nothing_changed_are_the_same_object() -> None:
 
 def test_rows_with_few_columns_take_a_correction() -> None:
     corrections = Corrections()
-    corrections.add(batch_of([(1, 9, 7, 8, 2, CORRECT, 1)]))
+    corrections.add(batch_of([(1, 9, 7, 8, 2, CORRECT, 1)]), 1)
     bare = make_batch(Kind.TRADE, {"instrument_id": [1], "ts_event": [NOW], "sequence": [1], "price": [5]})
     changed = corrections.apply(bare)
     assert [changed[name][0] for name in ("price", "size", "side")] == [7, 8, 2]
@@ -103,8 +167,8 @@ def test_what_was_forgotten_is_looked_up_no_more(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "_SLOTS_LOG2", 8)
     corrections = Corrections(limit=4)
     for sequence in range(100):
-        corrections.add(batch_of([(1, 1000 + sequence, 1, 1, 0, CANCEL, sequence)]))
-    assert np.count_nonzero(corrections._slots) <= 9
+        corrections.add(batch_of([(1, 1000 + sequence, 1, 1, 0, CANCEL, sequence)]), sequence + 1)
+    assert len(corrections._slots) <= 9
     batch = batch_of([(1, sequence, 5, 5, 0, TRADE, ABSENT) for sequence in range(100)])
     assert corrections.apply(batch)["sequence"].tolist() == list(range(96))
 

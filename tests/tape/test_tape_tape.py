@@ -193,9 +193,10 @@ async def test_the_newest_checkpoint_of_an_epoch_counts(client: Client) -> None:
     gaps = [Gap(producer="p", first_sequence=3, last_sequence=4)]
     await checkpoints.write(5, Checkpoint(10, [trades(1, 3), quotes(1, 2)]))
     changes = trades(9, 2, action=[1, 2], refers_to=[4, 5])
-    await checkpoints.write(5, Checkpoint(12, [trades(4, 3), quotes(3, 2)], gaps, [changes]))
+    await checkpoints.write(5, Checkpoint(12, [trades(4, 3), quotes(3, 2)], gaps, [changes], 7))
     found = await checkpoints.newest(5)
     sequence, batches = found.sequence, found.batches
+    assert found.corrections_after == 7
     assert found.gaps == gaps
     assert [batch["refers_to"].tolist() for batch in found.corrections] == [[4, 5]]
     assert sequence == 12
@@ -204,6 +205,8 @@ async def test_the_newest_checkpoint_of_an_epoch_counts(client: Client) -> None:
     assert await checkpoints.newest(6) == Checkpoint()
     await checkpoints.write(6, Checkpoint(1))
     assert await checkpoints.newest(6) == Checkpoint(1, [], [], [])
+    await checkpoints.write(6, Checkpoint(2, corrections_after=None))  # as an earlier version did
+    assert await checkpoints.newest(6) == Checkpoint(2, [], [], [], None)
 
 
 async def test_rows_on_tape_reads_all_pages(client: Client) -> None:

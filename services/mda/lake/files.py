@@ -21,8 +21,8 @@ from mda.lake.errors import told
 from mda.lake.layout import PARTITION, encodings
 from mda.lake.location import Location
 
-BOUNDED: Final = ("instrument_id", "ts_event", "tape_epoch", "tape_sequence", "time_ns")
-"""Columns of which the log tells each file's least and greatest value."""
+BOUNDED: Final = ("instrument_id", "ts_event", "tape_epoch", "tape_sequence", "time_ns", "action", "refers_to")
+"""Columns of which the log tells each file's least and greatest value; of the last two not of files of before."""
 
 Range = tuple[int, int]
 """The least and the greatest value that are wanted, both included."""
@@ -96,6 +96,13 @@ class FileIndex:
                 lows, highs = self._bounds[name]
                 keep &= (highs >= least) & (lows <= greatest)
         return [self.files[place] for place in np.flatnonzero(keep).tolist()]
+
+    def is_all(self, name: str, value: int) -> bool:
+        """Return whether a column has one value alone in all files."""
+        if name not in self._bounds:
+            return not self.files
+        lows, highs = self._bounds[name]
+        return bool((lows == value).all() and (highs == value).all())
 
     def after(self, file: LakeFile) -> LakeFile | None:
         """Return the file that comes after one on the tape; None if it is the last."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from marketdata.columns import ABSENT, Batch, Kind, concatenate
+from marketdata.v1.batch_pb2 import TradeAction
 from mda.lake.files import FileIndex, LakeFile, Range
 from mda.lake.layout import ENTRIES, SCHEMAS, TABLES, Placed, from_table, stored_names
 from mda.lake.location import Location
@@ -26,6 +27,8 @@ _FRESH_S: Final = 1.0
 _MOST_EMPTY: Final = 8
 _ROW_BITS: Final = 20
 """An entry has fewer rows than 2^20."""
+_CHANGES: Final = (1, max(TradeAction.values()))
+_CHANGE_COLUMNS: Final = ("refers_to", "action", "price", "size", "side")
 _LATER: Final = (TABLES[Kind.BAR],)
 """Tables that a lake of an earlier version lacks until an archive of this one has run."""
 
@@ -52,6 +55,10 @@ class View:
     def files(self, table: str, wanted: Mapping[str, Range]) -> list[LakeFile]:
         """Return the files of a table that may hold rows in all of some ranges, in the order of the tape."""
         return self.tables[table].index.find(wanted)
+
+    def is_of_one_tape(self, table: str) -> bool:
+        """Return whether all rows of a table are of the tape."""
+        return self.tables[table].index.is_all("tape_epoch", self.epoch)
 
     @property
     def first(self) -> int:
@@ -156,9 +163,65 @@ class Lake:
         ------
         LakeError
         """
-        wanted: dict[str, Range] = {"ts_event": times}
-        if ids is not None and len(ids):
-            wanted["instrument_id"] = (int(ids[0]), int(ids[-1]))
+        yield from self._rows(view, kind, ids, {"ts_event": times}, columns)
+
+    def changes(
+        self, view: View, ids: NDArray[np.uint32] | None, references: Range, after: int = 0
+    ) -> Iterator[Placed]:
+        """Yield the cancels and corrections of trades, file by file, of no file without any.
+
+        Parameters
+        ----------
+        view
+            The tables.
+        ids
+            The instruments, ascending; None for all.
+        references
+            The least and the greatest `refers_to`, both included, as the lake has them: signed.
+        after
+            More than 0 to leave out what stands no later than there on the tape, and what is of
+            other tapes.
+
+        Raises
+        ------
+        LakeError
+        """
+        wanted: dict[str, Range] = {"action": _CHANGES, "refers_to": references}
+        if after:
+            wanted |= view.of_epoch(after + 1)
+        for found in self._rows(view, Kind.TRADE, ids, wanted, _CHANGE_COLUMNS):
+            keep = found.batch["action"] >= _CHANGES[0]
+            keep &= _within(found.batch["refers_to"].view(np.int64), references)
+            if keep.any():
+                yield found.take(keep)
+
+    def sequences(self, view: View, ids: NDArray[np.uint32] | None, times: Range) -> Range | None:
+        """Return bounds of `sequence`, signed, of the trades that `rows` would yield; None if there are none.
+
+        Reads footers alone.
+
+        Raises
+        ------
+        LakeError
+        """
+        wanted = _with_ids({"ts_event": times}, ids)
+        location = view.tables[TABLES[Kind.TRADE]].location
+        files = view.files(TABLES[Kind.TRADE], wanted)
+        bounds = [self._reader.bounds(location, file, wanted, "sequence") for file in files]
+        found = [bound for bound in bounds if bound is not None]
+        return (min(least for least, _ in found), max(greatest for _, greatest in found)) if found else None
+
+    def _rows(
+        self,
+        view: View,
+        kind: Kind,
+        ids: NDArray[np.uint32] | None,
+        wanted: Mapping[str, Range],
+        columns: Sequence[str] | None,
+    ) -> Iterator[Placed]:
+        """Yield what counts of the row groups that may hold rows in all of some ranges: of those times."""
+        wanted = _with_ids(wanted, ids)
+        times = wanted.get("ts_event", (0, ABSENT))
         told = (view.first, view.archived)
         for file in view.files(TABLES[kind], wanted):
             found = self._read(view, kind, file, wanted, columns)
@@ -235,6 +298,12 @@ class Lake:
         names = stored_names(kind, columns)
         table = self._reader.read(view.tables[TABLES[kind]].location, file, wanted, names)
         return from_table(kind, table, file.least["tape_epoch"])
+
+
+def _with_ids(wanted: Mapping[str, Range], ids: NDArray[np.uint32] | None) -> Mapping[str, Range]:
+    if ids is None or not len(ids):
+        return wanted
+    return dict(wanted) | {"instrument_id": (int(ids[0]), int(ids[-1]))}
 
 
 def in_tape_order(parts: Sequence[Placed]) -> Placed | None:

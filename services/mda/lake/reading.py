@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -21,21 +22,46 @@ _KEPT_BYTES: Final = 128 << 20
 _PARSED: Final = 8
 """So many times its size in the file a footer takes in memory: measured, of files of 1 to 65 row groups."""
 _HASH_DIGITS: Final = 16
-_GROUP_BOUNDS: Final = ("instrument_id", "ts_event", "tape_sequence")
+_Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Footer:
-    """What a file's footer tells: of each row group the rows, and the bounds of some columns."""
+    """What a file's footer tells. The bounds of a column are looked up when they are first asked for."""
 
     metadata: pq.FileMetaData
-    rows: NDArray[np.int64]
-    bounds: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    schema: pa.Schema
+    known: dict[str, _Bounds] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """About how much memory it takes."""
         return self.metadata.serialized_size * _PARSED
+
+    def groups(self, wanted: Mapping[str, Range]) -> list[int]:
+        """Return the row groups that may hold rows in all of some ranges."""
+        keep = np.ones(self.metadata.num_row_groups, dtype=np.bool_)
+        for name, (least, greatest) in wanted.items():
+            if self.schema.get_field_index(name) < 0:  # a column that came later: nulls alone
+                return []
+            lows, highs = self.bounds(name)
+            keep &= (highs >= least) & (lows <= greatest)
+        return np.flatnonzero(keep).tolist()
+
+    def bounds(self, name: str) -> _Bounds:
+        """Return the least and the greatest values of a column, by row group."""
+        if name not in self.known:
+            column = self.schema.get_field_index(name)
+            groups = map(self.metadata.row_group, range(self.metadata.num_row_groups))
+            told = np.array([_bounds(group.column(column).statistics) for group in groups], np.int64).reshape(-1, 2)
+            self.known[name] = (told[:, 0], told[:, 1])
+        return self.known[name]
+
+    def schema_of(self, columns: Sequence[str] | None) -> pa.Schema:
+        """Return the schema of some columns, as far as the file has them; of all for None."""
+        if columns is None:
+            return self.schema
+        return pa.schema([self.schema.field(name) for name in columns if self.schema.get_field_index(name) >= 0])
 
 
 class FileReader:
@@ -72,7 +98,7 @@ class FileReader:
         file
             The file.
         wanted
-            Ranges by column: `instrument_id`, `ts_event` or `tape_sequence`.
+            Ranges by column, of whole numbers. Where a file lacks the column, none of its rows is in one.
         columns
             The wanted columns; None for all. Those that the file lacks are left out.
 
@@ -81,20 +107,35 @@ class FileReader:
         LakeError
             If the file is missing or damaged.
         """
-        try:
+        with _reading(location, file):
             footer = self._footer(location, file)
-            groups = _groups(footer, wanted)
+            groups, schema = footer.groups(wanted), footer.schema_of(columns)
+            if not groups:
+                return schema.empty_table()
             with pq.ParquetFile(
                 location.filesystem.open_input_file(file.path),
                 metadata=footer.metadata,
                 page_checksum_verification=True,
             ) as opened:
-                return opened.read_row_groups(groups, columns=_known(opened, columns), use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise LakeError(
-                f"The file {location.uri}/{file.path} cannot be read ({error}). Restore it; or take it out of the "
-                "table, and the archive's offset back, so that its rows are read again where the tape has them."
-            ) from error
+                return opened.read_row_groups(groups, columns=schema.names, use_threads=False)
+
+    def bounds(self, location: Location, file: LakeFile, wanted: Mapping[str, Range], name: str) -> Range | None:
+        """Return the bounds of a column in the row groups that `read` would return; None where there are none.
+
+        Reads no more than the file's footer.
+
+        Raises
+        ------
+        LakeError
+            If the file is missing or damaged.
+        """
+        with _reading(location, file):
+            footer = self._footer(location, file)
+            groups = footer.groups(wanted)
+            if not groups or footer.schema.get_field_index(name) < 0:
+                return None
+            least, greatest = footer.bounds(name)
+            return int(least[groups].min()), int(greatest[groups].max())
 
     def _footer(self, location: Location, file: LakeFile) -> _Footer:
         key = f"{location.uri}/{file.path}"
@@ -118,24 +159,23 @@ class FileReader:
             self.kept_bytes -= oldest.bytes
 
 
-def _known(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else [name for name in columns if name in opened.schema_arrow.names]
+@contextmanager
+def _reading(location: Location, file: LakeFile) -> Generator[None]:
+    """Tell what is wrong with a file that cannot be read."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise LakeError(
+            f"The file {location.uri}/{file.path} cannot be read ({error}). Restore it; or take it out of the "
+            "table, and the archive's offset back, so that its rows are read again where the tape has them."
+        ) from error
 
 
 def _read_footer(location: Location, file: LakeFile) -> _Footer:
     with location.filesystem.open_input_file(file.path) as source:
         _check_footer(source, file)
         with pq.ParquetFile(source) as opened:
-            metadata = opened.metadata
-            names = opened.schema_arrow.names
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    bounds: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    for name in _GROUP_BOUNDS:
-        if name in names:
-            column = names.index(name)
-            told = np.array([_bounds(group.column(column).statistics) for group in groups], np.int64).reshape(-1, 2)
-            bounds[name] = (told[:, 0], told[:, 1])
-    return _Footer(metadata, np.array([group.num_rows for group in groups], dtype=np.int64), bounds)
+            return _Footer(opened.metadata, opened.schema_arrow)
 
 
 def _bounds(statistics: Any) -> tuple[int, int]:
@@ -158,12 +198,3 @@ def _check_footer(source: pa.NativeFile, file: LakeFile) -> None:
     if footer_hash(source.read_buffer()) != written:
         raise pa.ArrowInvalid("its footer is not what was written")
     source.seek(0)
-
-
-def _groups(footer: _Footer, wanted: Mapping[str, Range]) -> list[int]:
-    keep = np.ones(len(footer.rows), dtype=np.bool_)
-    for name, (least, greatest) in wanted.items():
-        if name in footer.bounds:
-            lows, highs = footer.bounds[name]
-            keep &= (highs >= least) & (lows <= greatest)
-    return np.flatnonzero(keep).tolist()

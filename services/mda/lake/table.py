@@ -20,6 +20,7 @@ _REWRITES: Final = "rewrites"
 """The one transaction of all who write files anew: two who replace the same files would double their rows."""
 
 _CONTENT: Final = "content"
+_STATS: Final = "delta.dataSkippingStatsColumns"
 _RETRIES: Final = 20
 _CONFIGURATION: Final = {
     "delta.checkpointInterval": "20",
@@ -81,26 +82,28 @@ class LakeTable:
         self._snapshot: Snapshot | None = None
 
     def create(self) -> None:
-        """Make the table, if it is not there, or add the columns that it lacks: old files stay as they are.
+        """Make the table, if it is not there, or add what it lacks of columns and bounds: old files stay as they are.
 
         Raises
         ------
         LakeError
         """
-        bounded = [name for name in BOUNDED if name in self._schema.names]
+        bounded = ",".join(name for name in BOUNDED if name in self._schema.names)
         with told(self.location):
             table = DeltaTable.create(
                 self.location.uri,
                 self._whole_schema,
                 mode="ignore",
                 partition_by=self._partition,
-                configuration=_CONFIGURATION | {"delta.dataSkippingStatsColumns": ",".join(bounded)},
+                configuration=_CONFIGURATION | {_STATS: bounded},
                 storage_options=dict(self.location.options),
             )
             known = {field.name for field in table.schema().fields}
             missing = [field for field in Schema.from_arrow(self._whole_schema).fields if field.name not in known]
             if missing:
                 table.alter.add_columns(missing)
+            if table.metadata().configuration.get(_STATS) != bounded:  # readers are told of no others
+                table.alter.set_table_properties({_STATS: bounded})
 
     @property
     def _whole_schema(self) -> pa.Schema:

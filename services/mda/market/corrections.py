@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,9 +19,13 @@ TRADE: Final = TradeAction.TRADE_ACTION_UNSPECIFIED
 CANCEL: Final = TradeAction.TRADE_ACTION_CANCEL
 _HIGHEST: Final = max(TradeAction.values())
 _REPLACED: Final = ("price", "size", "side")
-_KEPT: Final = ("instrument_id", "ts_event", "refers_to", "action", *_REPLACED)
+KEPT: Final = ("instrument_id", "ts_event", "refers_to", "action", *_REPLACED)
+"""The columns of a cancel or correction that are known of it."""
 _SLOTS_LOG2: Final = 20
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
+
+Found = tuple[NDArray[np.intp], Batch]
+"""The places of trades that were changed, and of each the row that changes it."""
 
 
 def corrections_of(batch: Batch) -> Mask | None:
@@ -48,8 +53,80 @@ def check_corrections(batch: Batch) -> None:
         raise bad_reference(batch, int(wrong.argmax()))
 
 
-class Corrections:
-    """The newest cancels and corrections of a dataset.
+class Slots:
+    """Which sequence numbers may be among some: few rows have to be looked up one by one.
+
+    Parameters
+    ----------
+    log2
+        How many slots there are, as a power of two: several for each number.
+    """
+
+    def __init__(self, log2: int) -> None:
+        self._log2 = log2
+        self._taken: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+
+    def __len__(self) -> int:
+        """Return how many are taken."""
+        return int(np.count_nonzero(self._taken))
+
+    def add(self, sequences: NDArray[np.uint64]) -> None:
+        """Take in numbers."""
+        taken = self._taken if len(self._taken) else np.zeros(1 << self._log2, dtype=np.bool_)
+        taken[self._of(sequences)] = True
+        self._taken = taken
+
+    def candidates(self, batch: Batch) -> NDArray[np.intp]:
+        """Return the trades of a batch whose `sequence` may be among them."""
+        if not len(self._taken):
+            return np.zeros(0, dtype=np.intp)
+        return np.flatnonzero(self._taken[self._of(batch["sequence"])] & (batch["action"] == TRADE))
+
+    def _of(self, sequences: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        return (sequences * _SPREAD) >> np.uint64(64 - self._log2)
+
+
+class KnownCorrections(ABC):
+    """Cancels and corrections, for who wants trades as they stand.
+
+    Attributes
+    ----------
+    version
+        Another one whenever rows may stand otherwise; falsy while nothing is known.
+    """
+
+    @property
+    @abstractmethod
+    def version(self) -> Hashable:
+        """As above."""
+
+    @abstractmethod
+    def find(self, batch: Batch) -> Iterator[Found]:
+        """Yield which trades of a batch were changed, and how; of one trade the last one yielded counts."""
+
+    def apply(self, batch: Batch) -> Batch:
+        """Return rows as they stand: cancelled trades left out, corrected ones changed; the batch itself if none is."""
+        changed, stays = self.stand(batch)
+        return batch if changed is batch else changed.take(stays)
+
+    def stand(self, batch: Batch) -> tuple[Batch, Mask]:
+        """Return rows with corrected ones changed, and which of them were not cancelled."""
+        stays = np.ones(batch.rows, dtype=np.bool_)
+        columns: dict[str, NDArray[Any]] = {}
+        for rows, changes in self.find(batch) if batch.kind is Kind.TRADE else ():
+            columns = columns or {name: np.array(batch[name]) for name in _REPLACED}
+            stays[rows] = changes["action"] != CANCEL
+            for name in _REPLACED:
+                columns[name][rows] = changes[name]
+        return (Batch(batch.kind, batch.rows, dict(batch.columns) | columns) if columns else batch), stays
+
+    def apply_to(self, batches: Iterable[Batch]) -> list[Batch]:
+        """Return rows of several batches as they stand; batches without any are left out."""
+        return [batch for batch in map(self.apply, batches) if batch.rows]
+
+
+class Corrections(KnownCorrections):
+    """The newest cancels and corrections of a dataset, as they come.
 
     Parameters
     ----------
@@ -60,79 +137,90 @@ class Corrections:
     ----------
     version
         Grows with each change; 0 while there is none.
+    complete_after
+        Every one that stands after this place on the tape is known: 0 while none was
+        dropped or missed. For who reads rows from there on these are all that matter, as
+        a trade is changed by what comes after it.
     """
 
     def __init__(self, limit: int = MAX_ROWS) -> None:
-        self.version = 0
+        self.complete_after = 0
         self._limit = limit
-        self._known: OrderedDict[tuple[int, int], tuple[int, ...]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int], tuple[int, tuple[int, ...]]] = OrderedDict()
         self._evicted = 0
-        # Which sequence numbers may be known: few rows have to be looked up one by one.
-        self._slots: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._version = 0
+        self._slots = Slots(_SLOTS_LOG2)
 
-    def add(self, batch: Batch) -> None:
-        """Take in the cancels and corrections of a batch."""
+    @property
+    def version(self) -> int:
+        """As above."""
+        return self._version
+
+    def add(self, batch: Batch, place: int) -> None:
+        """Take in the cancels and corrections of a batch, which stand at a place on the tape, or before it."""
         changes = corrections_of(batch)
         if changes is None:
             return
         batch = batch.take(changes)
-        for row in zip(*(batch[name].tolist() for name in _KEPT), strict=True):
+        for row in zip(*(batch[name].tolist() for name in KEPT), strict=True):
             key = (row[0], row[2])
             self._known.pop(key, None)
-            self._known[key] = row
+            self._known[key] = (place, row)
         self._shrink()
-        if not len(self._slots):
-            self._slots = np.zeros(1 << _SLOTS_LOG2, dtype=np.bool_)
-        self._slots[_slots_of(batch["refers_to"])] = True
-        self.version += 1
+        self._slots.add(batch["refers_to"])
+        self._version += 1
 
-    def apply(self, batch: Batch) -> Batch:
-        """Return rows as they stand: cancelled trades left out, corrected ones changed; the batch itself if none is."""
-        changed, stays = self.stand(batch)
-        return batch if changed is batch else changed.take(stays)
+    def restore(self, batches: Sequence[Batch], place: int, complete_after: int | None) -> None:
+        """Take in what `kept` gave when the tape was read up to a place.
 
-    def stand(self, batch: Batch) -> tuple[Batch, Mask]:
-        """Return rows with corrected ones changed, and which of them were not cancelled."""
-        stays = np.ones(batch.rows, dtype=np.bool_)
-        found = self._find(batch) if self._known and batch.kind is Kind.TRADE else []
-        if not found:
-            return batch, stays
-        columns = dict(batch.columns) | {name: np.array(batch[name]) for name in _REPLACED}
-        for row, change in found:
-            values = dict(zip(_KEPT, change, strict=True))
-            stays[row] = values["action"] != CANCEL
-            for name in _REPLACED:
-                columns[name][row] = values[name]
-        return Batch(batch.kind, batch.rows, columns), stays
+        Parameters
+        ----------
+        batches, place
+            That.
+        complete_after
+            As it was then; None where that was not noted. Then some may have been dropped
+            if there are as many as may be known.
+        """
+        for batch in batches:
+            self.add(batch, place)
+        is_full = sum(batch.rows for batch in batches) >= self._limit
+        self.miss(complete_after if complete_after is not None else place * is_full)
 
-    def apply_to(self, batches: Iterable[Batch]) -> list[Batch]:
-        """Return rows of several batches as they stand; batches without any are left out."""
-        return [batch for batch in map(self.apply, batches) if batch.rows]
+    def miss(self, place: int) -> None:
+        """Note that some up to a place on the tape may not be known."""
+        self.complete_after = max(self.complete_after, place)
+
+    def go_back(self, place: int) -> None:
+        """Note that the tape ends at a place now, before some that are known; or that it is another one."""
+        self.complete_after = min(self.complete_after, place)
+        for key, (at, row) in self._known.items():
+            self._known[key] = (min(at, place), row)
 
     def kept(self) -> list[Batch]:
-        """Return what is known, oldest first, as at most one batch: for `add` of another."""
-        if not self._known:
-            return []
-        columns = zip(*self._known.values(), strict=True)
-        return [make_batch(Kind.TRADE, dict(zip(_KEPT, map(list, columns), strict=True)))]
+        """Return what is known, oldest first, as at most one batch: for `restore` of another."""
+        return [_batch_of([row for _, row in self._known.values()])] if self._known else []
 
-    def _find(self, batch: Batch) -> list[tuple[int, tuple[int, ...]]]:
-        sequences = batch["sequence"]
-        rows = np.flatnonzero(self._slots[_slots_of(sequences)] & (batch["action"] == TRADE))
-        keys = zip(batch["instrument_id"][rows].tolist(), sequences[rows].tolist(), strict=True)
+    def find(self, batch: Batch, after: int = -1) -> Iterator[Found]:
+        """Yield which trades were changed, and how: by what stands after a place on the tape."""
+        rows = self._slots.candidates(batch)
+        keys = zip(batch["instrument_id"][rows].tolist(), batch["sequence"][rows].tolist(), strict=True)
         changes = ((row, self._known.get(key)) for row, key in zip(rows.tolist(), keys, strict=True))
-        return [(row, change) for row, change in changes if change is not None]
+        found = [(row, change[1]) for row, change in changes if change is not None and change[0] > after]
+        if found:
+            yield np.array([row for row, _ in found]), _batch_of([change for _, change in found])
 
     def _shrink(self) -> None:
         while len(self._known) > self._limit:
-            self._known.popitem(last=False)
+            _, (place, _) = self._known.popitem(last=False)
+            self.miss(place)
             self._evicted += 1
         if self._evicted > self._limit:
             self._evicted = 0
-            slots = np.zeros_like(self._slots)  # a new one: threads may be looking at the old one
-            slots[_slots_of(np.array([key[1] for key in self._known], dtype=np.uint64))] = True
+            slots = Slots(_SLOTS_LOG2)  # new ones: threads may be looking at the old ones
+            slots.add(np.array([key[1] for key in self._known], dtype=np.uint64))
             self._slots = slots
 
 
-def _slots_of(sequences: NDArray[np.uint64]) -> NDArray[Any]:
-    return (sequences * _SPREAD) >> np.uint64(64 - _SLOTS_LOG2)
+def _batch_of(rows: Sequence[tuple[int, ...]]) -> Batch:
+    columns = zip(*rows, strict=True)
+    return make_batch(Kind.TRADE, dict(zip(KEPT, map(list, columns), strict=True)))

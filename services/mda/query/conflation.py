@@ -68,6 +68,7 @@ class ConflatedSubscription(Subscription):
         self._gathered: dict[Kind, list[Batch]] = {}
         self._gathered_rows = 0
         self._seen_rows = 0
+        self._gathers_after = position
         self._gaps: list[Gap] = []
 
     def _from_ring(self) -> bytes | None:
@@ -100,6 +101,10 @@ class ConflatedSubscription(Subscription):
             self._outbox.append(folded)
         super()._apply(change)
 
+    @property
+    def _untold(self) -> int:
+        return self._gathers_after
+
     def _gather(self, entry: ReadEntry) -> None:
         self._move(entry)
         self._gaps += entry.gaps
@@ -113,6 +118,7 @@ class ConflatedSubscription(Subscription):
 
     def _folded(self) -> bytes:
         """Return the message of what was gathered; empty if that is nothing."""
+        self._gathers_after = self.position
         if not self._seen_rows and not self._gaps:
             return b""
         # A trade that was gathered may have been cancelled since.

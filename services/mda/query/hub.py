@@ -16,6 +16,7 @@ from opentelemetry import propagate, trace
 from marketdata.columns import Batch, Kind
 from marketdata.v1.gap_pb2 import Gap
 from mda.lake.location import Location
+from mda.market.all_corrections import AllCorrections
 from mda.market.corrections import Corrections
 from mda.market.errors import MarketDataError, still_reading
 from mda.market.instruments import Directory
@@ -23,6 +24,7 @@ from mda.query.latest import LatestRows, latest_standing, split
 from mda.query.notices import tell_gaps
 from mda.query.past import FileCache
 from mda.query.ring import ReadEntry, read_entry
+from mda.query.shared import Shared
 from mda.query.tiers import Tiers
 from mda.runtime.telemetry import BYTES, LAG, OPEN_GAPS, ROWS
 from mda.tape.checkpoint import Checkpoint, Checkpoints
@@ -85,7 +87,9 @@ class Hub(Tiers):
     latest
         The latest rows, by kind, as of `head`.
     corrections
-        The cancels and corrections of trades that are known.
+        The newest cancels and corrections of trades.
+    found
+        All of them, for readers who are far behind.
     newest
         The entry at `head`, once one was taken in.
     """
@@ -107,6 +111,7 @@ class Hub(Tiers):
         self._checkpoints = Checkpoints(client, dataset)
         self._inspector = Inspector(0)
         self.corrections = Corrections()
+        self.found = Shared[AllCorrections]()
         self._readers: set[Reader] = set()
         self._ready = asyncio.Event()
         self._checkpointed = 0
@@ -133,8 +138,7 @@ class Hub(Tiers):
             checkpoint = Checkpoint()
         for batch in checkpoint.batches:
             self.latest[batch.kind].update(batch)
-        for batch in checkpoint.corrections:
-            self.corrections.add(batch)
+        self.corrections.restore(checkpoint.corrections, checkpoint.sequence, checkpoint.corrections_after)
         self.gaps.restore(checkpoint.sequence, checkpoint.gaps)
         self._begin(bounds.epoch)
         self._learnt = checkpoint.sequence
@@ -151,8 +155,9 @@ class Hub(Tiers):
                 entries = await self._past.after(after, until)
             except MarketDataError as error:
                 _LOG.warning("opened without the lake", dataset=self.dataset, problem=error.message)
-                return
+                entries = []
             if not entries:
+                self.corrections.miss(until)
                 return
             for entry in entries:
                 self._learn(entry)
@@ -206,6 +211,8 @@ class Hub(Tiers):
         self.head, self.newest = last, None
         self._inspector = Inspector(last)
         self.gaps.go_back(last)
+        self.corrections.go_back(last)
+        self.found.forget()
         gap = lost_entries(time.time_ns())
         self._note(last, [gap])
         for reader in self._readers:
@@ -294,7 +301,9 @@ class Hub(Tiers):
         self._note(entry.sequence, entry.gaps)
         for batch in entry.batches:
             self.latest[batch.kind].update(batch)
-            self.corrections.add(batch)
+            self.corrections.add(batch, entry.sequence)
+        if entry.is_damaged:
+            self.corrections.miss(entry.sequence)
 
     def _note(self, sequence: int, gaps: Sequence[Gap]) -> None:
         self.gaps.add(sequence, gaps)
@@ -308,8 +317,10 @@ class Hub(Tiers):
         for rows in self.latest.values():
             latest = rows.take(None)
             batches += split(latest) if latest is not None else []
+        known = self.corrections
+        checkpoint = Checkpoint(sequence, batches, gaps, known.kept(), known.complete_after)
         try:
-            await self._checkpoints.write(self.epoch, Checkpoint(sequence, batches, gaps, self.corrections.kept()))
+            await self._checkpoints.write(self.epoch, checkpoint)
         except MarketDataError as error:
             _LOG.warning("no checkpoint", dataset=self.dataset, problem=error.message)
             return

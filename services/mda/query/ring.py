@@ -10,7 +10,7 @@ from typing import Final
 
 from marketdata.columns import Batch
 from marketdata.v1.gap_pb2 import Gap
-from mda.market.corrections import Corrections
+from mda.market.corrections import KnownCorrections
 from mda.query.selection import Selection
 from mda.tape.payload import decode_payload, encode_gaps, encode_payload, split_payload
 from mda.tape.tape import StoredEntry
@@ -107,7 +107,7 @@ class ReadEntry:
             piece = self._made[key] = make()
         return piece
 
-    def columns(self, selection: Selection, corrections: Corrections | None = None) -> Piece:
+    def columns(self, selection: Selection, corrections: KnownCorrections | None = None) -> Piece:
         """Return the wanted rows as a payload; the entry's own where all are wanted.
 
         With `corrections`: as they stand by what is known now.
@@ -122,7 +122,7 @@ class ReadEntry:
                 piece.data = encode_gaps(self.gaps) + piece.data
         return piece
 
-    def _columns(self, selection: Selection, corrections: Corrections | None) -> Piece:
+    def _columns(self, selection: Selection, corrections: KnownCorrections | None) -> Piece:
         if selection.everything and corrections is None:
             return Piece(self.payload, self.rows)
         batches = selection.filter(self.batches)

@@ -57,7 +57,7 @@ class RowStream(Stream):
 
     Parameters
     ----------
-    hub, position
+    hub, position, corrected
         As in `Stream`.
     form
         The kind.
@@ -65,8 +65,6 @@ class RowStream(Stream):
         The wanted instruments; None for all.
     snapshot
         Whether to begin with the latest row of each.
-    corrected
-        Whether trades are told as they stand, not as they came.
     """
 
     def __init__(
@@ -79,10 +77,9 @@ class RowStream(Stream):
         snapshot: bool,
         corrected: bool = False,
     ) -> None:
-        super().__init__(hub, position, _HEARTBEAT_S)
+        super().__init__(hub, position, _HEARTBEAT_S, corrected=corrected)
         self._form = form
         self._selection = select(None if ids is None else frozenset(ids), frozenset({form.kind}))
-        self._corrections = hub.corrections if corrected else None
         if snapshot:
             latest = hub.latest_rows(form.kind, ids, corrected=corrected)
             rows = form.rows_of(latest, hub.directory) if latest is not None else []
@@ -90,15 +87,17 @@ class RowStream(Stream):
             self._outbox.append(serialize(form.response(**{form.field: rows}, cursor=self.cursor)))
 
     def _piece(self, entry: ReadEntry) -> Piece:
+        corrections = self._corrections
+
         def encode() -> Piece:
             batches = self._selection.filter(entry.batches)
-            if self._corrections is not None:
-                batches = self._corrections.apply_to(batches)
+            if corrections is not None:
+                batches = corrections.apply_to(batches)
             rows = [row for batch in batches for row in self._form.rows_of(batch, self.hub.directory)]
             message = self._form.response(**{self._form.field: rows}, gaps=entry.gaps)
             return Piece(serialize(message), len(rows))
 
-        version = self._corrections.version if self._corrections is not None else 0
+        version = corrections.version if corrections is not None else 0
         return entry.made((self._form.field, self._selection, version), encode)
 
     def _gap_message(self, gap: Gap) -> bytes:

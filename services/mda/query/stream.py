@@ -13,9 +13,11 @@ from google.protobuf.message import Message
 
 from marketdata.query.v1.query_service_pb2 import Watermark
 from marketdata.v1.gap_pb2 import Gap
+from mda.market.corrections import KnownCorrections
 from mda.market.errors import MarketDataError
 from mda.market.rows import timestamp
 from mda.query.backlog import Backlog
+from mda.query.corrected import CorrectedView
 from mda.query.hub import Hub
 from mda.query.ring import Piece, ReadEntry
 from mda.runtime.usage.account import Account
@@ -42,6 +44,8 @@ class Stream:
         The sequence number of the entry after which the stream begins.
     heartbeat_s
         A watermark is sent when nothing else was for this long, in seconds.
+    corrected
+        Whether trades are told as they stand, not as they came.
 
     Attributes
     ----------
@@ -58,7 +62,7 @@ class Stream:
         How many rows of snapshots were put out since its client's rows were counted.
     """
 
-    def __init__(self, hub: Hub, position: int, heartbeat_s: float) -> None:
+    def __init__(self, hub: Hub, position: int, heartbeat_s: float, *, corrected: bool = False) -> None:
         self.hub = hub
         self.position = position
         self._heartbeat_s = heartbeat_s
@@ -71,6 +75,7 @@ class Stream:
         self._counted = (0, 0)
         self._stirred = True
         self._backlog = Backlog(hub)
+        self._corrected = CorrectedView(hub) if corrected else None
         self._place_ns = 0  # when the tape took the entry at `position`, where the stream was behind
         self.account: Account | None = None
         self.delivered_rows = 0
@@ -95,6 +100,8 @@ class Stream:
         """Go on from an earlier place, where the tape has lost its entries after it; tell of the gap."""
         self.position = min(self.position, position)
         self._backlog.drop()
+        if self._corrected is not None:
+            self._corrected.forget()
         self._outbox.append(self._gap_message(gap))
         self._stir()
 
@@ -116,7 +123,8 @@ class Stream:
         Exception
             That of `close`.
         MarketDataError
-            CURSOR_OUT_OF_RANGE if the tape loses the reader's place; ROW_QUOTA_SPENT.
+            CURSOR_OUT_OF_RANGE if the tape loses the reader's place; ROW_QUOTA_SPENT; those of
+            `CorrectedView.reach`.
         """
         if self.account is not None:
             self.account.require_rows()
@@ -128,11 +136,14 @@ class Stream:
                     await self._woken.wait()
                     continue
                 self._stirred = False
+                await self._know()
                 self._prepare()
                 place = self.position
                 data = self._outbox.popleft() if self._outbox else self._from_ring()
                 if data is None:
-                    data = self._next(await self._backlog.after(place))
+                    entries = await self._backlog.after(place)
+                    await self._know()
+                    data = self._next(entries)
                 if self._outbox:
                     self._stirred = True
                 if not data and self._silent:
@@ -149,12 +160,27 @@ class Stream:
             self._backlog.drop()
             self._report()
 
+    async def _know(self) -> None:
+        """Know what has changed the trades that are yet to be told."""
+        if self._corrected is not None:
+            await self._corrected.reach(self._untold)
+
     async def _pause(self, place: int) -> None:
         """Wait, where there was nothing to write; `place` is where the stream was before it looked."""
         if self.position < self.hub.head:
             await asyncio.sleep(0)  # it may skip for long, and others want their turn
         elif self.position == place:  # otherwise a change may have waited for the head
             await self._woken.wait()
+
+    @property
+    def _untold(self) -> int:
+        """The place after which rows are yet to be told."""
+        return self.position
+
+    @property
+    def _corrections(self) -> KnownCorrections | None:
+        """By what trades are told as they stand; None where they are told as they came."""
+        return None if self._corrected is None else self._corrected.known
 
     @property
     def cursor(self) -> str:

@@ -56,14 +56,12 @@ class Subscription(Stream):
 
     Parameters
     ----------
-    hub, position, heartbeat_s
+    hub, position, heartbeat_s, corrected
         As in `Stream`.
     kinds
         The wanted kinds.
     snapshot
         Whether each new symbol begins with its latest row.
-    corrected
-        Whether trades are told as they stand, not as they came.
     """
 
     def __init__(
@@ -76,8 +74,7 @@ class Subscription(Stream):
         snapshot: bool,
         corrected: bool = False,
     ) -> None:
-        super().__init__(hub, position, heartbeat_s)
-        self._corrections = hub.corrections if corrected else None
+        super().__init__(hub, position, heartbeat_s, corrected=corrected and Kind.TRADE in kinds)
         self._selection = select(kinds=kinds)
         self._snapshot = snapshot
         self._changes: deque[Change] = deque()
@@ -177,7 +174,7 @@ class Subscription(Stream):
 
     def _send_snapshot(self, ids: Sequence[int] | None) -> None:
         for kind in sorted(self._selection.kinds):
-            latest = self.hub.latest_rows(kind, ids, corrected=self._corrections is not None)
+            latest = self.hub.latest_rows(kind, ids, corrected=self._corrected is not None)
             for part in split(latest) if latest is not None else ():
                 self.snapshot_rows += part.rows
                 self._outbox.append(encode_snapshot(part))
@@ -187,7 +184,8 @@ class Subscription(Stream):
 
     def _standing(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """Return rows as the reader wants to be told them."""
-        return batches if self._corrections is None else self._corrections.apply_to(batches)
+        corrections = self._corrections
+        return batches if corrections is None else corrections.apply_to(batches)
 
     def _gap_message(self, gap: Gap) -> bytes:
         return serialize(SubscribeResponse(gaps=[gap], cursor=self.cursor))

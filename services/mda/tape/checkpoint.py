@@ -19,6 +19,7 @@ from mda.tape.payload import decode_with_snapshot, encode_gaps, encode_payload, 
 
 _EPOCH: Final = "Mda-Epoch"
 _SEQUENCE: Final = "Mda-Sequence"
+_CORRECTIONS_AFTER: Final = "Mda-Corrections-After"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,15 @@ class Checkpoint:
         The gaps that were noticed, oldest first.
     corrections
         The cancels and corrections of trades that are known, oldest first.
+    corrections_after
+        The place after which these are all; None where that was not noted, by an earlier version.
     """
 
     sequence: int = 0
     batches: Sequence[Batch] = ()
     gaps: Sequence[Gap] = ()
     corrections: Sequence[Batch] = ()
+    corrections_after: int | None = 0
 
 
 class Checkpoints:
@@ -62,11 +66,15 @@ class Checkpoints:
             return Checkpoint()
         gaps, rows = split_payload(record.data)
         batches, corrections = decode_with_snapshot(rows)
-        return Checkpoint(int(record.headers[_SEQUENCE]), batches, gaps, corrections)
+        after = record.headers.get(_CORRECTIONS_AFTER)
+        sequence = int(record.headers[_SEQUENCE])
+        return Checkpoint(sequence, batches, gaps, corrections, None if after is None else int(after))
 
     async def write(self, epoch: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint. Replicas may write at the same time: each one is true."""
         headers = {_EPOCH: str(epoch), _SEQUENCE: str(checkpoint.sequence)}
+        if checkpoint.corrections_after is not None:
+            headers[_CORRECTIONS_AFTER] = str(checkpoint.corrections_after)
         corrections = b"".join(map(encode_snapshot, checkpoint.corrections))
         data = encode_gaps(checkpoint.gaps) + encode_payload(checkpoint.batches) + corrections
         await self._log.append(self._subject, data, headers, None)

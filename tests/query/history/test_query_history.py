@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from marketdata.columns import ABSENT, NANOS, Batch, Kind, from_message, make_batch
+from marketdata.columns import ABSENT, MAX_ROWS, NANOS, Batch, Kind, from_message, make_batch
 from marketdata.query.v1.query_service_pb2 import ScanRequest, ScanResponse
 from marketdata.wire import parse
 from mda.archive.archiver import Archiver
@@ -26,6 +26,7 @@ from mda.market.corrections import Corrections
 from mda.market.errors import MarketDataError
 from mda.market.intervals import Interval
 from mda.market.sessions import Session
+from mda.query.corrected import CorrectedView
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.bars import BarQuery, make_bars, stretch_of
 from mda.query.history.listing import Listing, decode_place, encode_place, list_rows
@@ -86,7 +87,7 @@ class World:
         bounds = await self.feed.tape.bounds()
         assert bounds is not None
         async with running(self.archiver.run()):
-            await eventually(lambda: self.archiver.archived >= bounds.last)
+            await eventually(lambda: self.archiver.archived >= bounds.last, within_s=30)
         if compact:
             await self.archiver.compact(whole=True)
 
@@ -106,9 +107,13 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(client: Client, folder: Path) -> AsyncIterator[World]:
+async def world_of(
+    client: Client, folder: Path, *, known: int = MAX_ROWS, ring_bytes: int = 1 << 20
+) -> AsyncIterator[World]:
+    """Give a dataset whose hub knows so many cancels and corrections."""
     feed = await make_feed(client)
-    hub = Hub(client, feed.dataset, 1 << 20, b"", Location(str(folder)))
+    hub = Hub(client, feed.dataset, ring_bytes, b"", Location(str(folder)))
+    hub.corrections = Corrections(known)
     archiver = archiver_of(feed, folder)
     await hub.open()
     async with running(hub.run()):
@@ -345,12 +350,12 @@ async def _scanned(world: World, scan: Scan, place: int, until: int) -> tuple[li
 
 async def test_a_scan_gives_the_rows_of_a_time_in_the_order_of_the_tape(world: World) -> None:
     everything = [row for _, _, batch in world.sent for row in batch["sequence"].tolist()]
-    whole = Scan(select(None), EVERYTHING, corrected=False)
+    whole = Scan(select(None), EVERYTHING, None)
     rows, cursor = await _scanned(world, whole, 0, world.hub.head)
     assert rows == everything
     assert await world.hub.place(cursor, "cursor") == world.hub.head
     times = (NOW_NS + 500 * SECOND, NOW_NS + 900 * SECOND)
-    some = Scan(select(frozenset({1, 2}), frozenset({Kind.TRADE})), times, corrected=True)
+    some = Scan(select(frozenset({1, 2}), frozenset({Kind.TRADE})), times, CorrectedView(world.hub))
     rows, _ = await _scanned(world, some, 0, world.hub.head)
     assert rows == [
         row
@@ -370,7 +375,7 @@ async def test_a_scan_reads_where_its_rows_are_and_goes_on_after_a_cursor(client
             if second in (18, 38):  # files of ten entries each; ten more stay on the tape
                 await world.archive()
         await world.feed.tape.drop_before(16)
-        scan = Scan(select(None), (NOW_NS + 21 * SECOND, NOW_NS + 24 * SECOND), corrected=False)
+        scan = Scan(select(None), (NOW_NS + 21 * SECOND, NOW_NS + 24 * SECOND), None)
         lake, view = await look(world.hub)
         assert lake is not None
         assert view is not None

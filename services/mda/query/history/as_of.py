@@ -43,8 +43,8 @@ def rows_as_of(source: Source, kind: Kind, ids: Ids, time_ns: int, *, standing: 
     until = min(time_ns, greatest)
     for span in (*_SPANS, until + 1):
         start = max(least, until - span + 1)
-        parts = source.rows(Wanted(kind, missing, (start, until)))
-        rows = source.standing(parts) if standing else parts
+        wanted = Wanted(kind, missing, (start, until))
+        rows = source.standing(wanted) if standing else source.rows(wanted)
         found += [placed.take(_last_of_each(placed)) for placed in rows if placed.batch.rows]
         have = [placed.batch["instrument_id"] for placed in found]
         missing = np.setdiff1d(ids, np.concatenate(have)) if have else ids

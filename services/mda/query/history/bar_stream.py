@@ -214,6 +214,8 @@ class BarStream:
     def _take(self, entry: ReadEntry) -> None:
         row = 0
         loaded = entry.sequence <= self._loaded
+        if not loaded and entry.sequence <= self.hub.corrections.complete_after:
+            self._stale = True  # what has changed its trades since may be forgotten already
         for batch in entry.batches:
             if batch.kind is self._wanted.kind:
                 self._take_rows(entry.sequence, row, batch, loaded=loaded)

@@ -151,7 +151,7 @@ def _ticks(source: Source, ids: Ids | None, times: tuple[int, int], kind: Kind) 
         for placed in source.rows(Wanted(Kind.QUOTE, ids, times, _QUOTE_COLUMNS)):
             yield ticks_of_quotes(placed)
         return
-    for placed in source.standing(source.rows(Wanted(Kind.TRADE, ids, times, _TRADE_COLUMNS))):
+    for placed in source.standing(Wanted(Kind.TRADE, ids, times, _TRADE_COLUMNS)):
         yield ticks_of_trades(placed)
 
 

@@ -63,8 +63,8 @@ def list_rows(source: Source, listing: Listing) -> Page:
     """Return the first rows of a listing. Blocks; reads no further than it must."""
     best = _Best(listing.limit + 1, newest_first=listing.newest_first)
     for times in _windows(*_narrowed(source, listing), newest_first=listing.newest_first):
-        parts = source.rows(replace(listing.wanted, times=times))
-        for placed in source.standing(parts) if listing.standing else parts:
+        wanted = replace(listing.wanted, times=times)
+        for placed in source.standing(wanted) if listing.standing else source.rows(wanted):
             best.add(_kept(placed, listing))
         if best.is_full:
             break

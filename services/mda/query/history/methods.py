@@ -44,6 +44,7 @@ from mda.market.instruments import Directory
 from mda.market.intervals import Interval
 from mda.market.rows import timestamp
 from mda.market.sessions import EVERY_DAY, Session
+from mda.query.corrected import CorrectedView
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.bar_rows import rows_of_bars
 from mda.query.history.bar_stream import BarStream, LiveBars
@@ -188,7 +189,9 @@ class HistoryMethods:
         ids = await find_ids(hub, request.symbols)
         kinds = frozenset(Kind(kind) for kind in request.kinds if kind) or ALL_KINDS
         times = _times(request.start, request.end if request.HasField("end") else None)
-        corrected = request.view == TradeView.TRADE_VIEW_CORRECTED
+        wanted = Wanted(Kind.TRADE, _sorted_ids(ids), times)
+        is_corrected = request.view == TradeView.TRADE_VIEW_CORRECTED and Kind.TRADE in kinds
+        corrected = CorrectedView(hub, wanted) if is_corrected else None
         scan = Scan(select(None if ids is None else frozenset(ids), kinds), times, corrected, account)
         place = await hub.place(request.cursor, "cursor") if request.cursor else await hub.earliest()
         stretches = [(max(after, place), until) for after, until in await self._stretches(hub, scan)]

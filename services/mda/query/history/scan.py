@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from marketdata.columns import Batch
 from mda.lake.lake import Lake, View
 from mda.lake.layout import TABLES
 from mda.query.backlog import Backlog
+from mda.query.corrected import CorrectedView
 from mda.query.history.source import EVERYTHING
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
@@ -30,14 +31,14 @@ class Scan:
     times
         The first and the last event time, both included.
     corrected
-        Whether trades are told as they stand.
+        By what trades are told as they stand; None where they are told as they came.
     account
         What its client may still use; None where nothing is counted.
     """
 
     selection: Selection
     times: tuple[int, int]
-    corrected: bool
+    corrected: CorrectedView | None
     account: Account | None = None
 
 
@@ -61,15 +62,18 @@ async def scan_rows(hub: Hub, scan: Scan, stretches: Iterable[Stretch]) -> Async
     Raises
     ------
     MarketDataError
-        As `Hub.entries_after`; ROW_QUOTA_SPENT.
+        As `Hub.entries_after` and `CorrectedView.reach`; ROW_QUOTA_SPENT.
     """
     for after, until in stretches:
+        place = after
         async with aclosing(_pages(hub, after, until)) as pages:
             async for entries in pages:
                 if scan.account is not None:
                     scan.account.require_rows()
-                for data in _messages(hub, scan, entries):
-                    yield data
+                async with aclosing(_messages(hub, scan, place, entries)) as messages:
+                    async for data in messages:
+                        yield data
+                place = entries[-1].sequence
 
 
 async def _pages(hub: Hub, after: int, until: int) -> AsyncGenerator[Sequence[ReadEntry]]:
@@ -78,30 +82,35 @@ async def _pages(hub: Hub, after: int, until: int) -> AsyncGenerator[Sequence[Re
     try:
         while after < until and (found := await backlog.after(after)):
             after = found[-1].sequence
-            yield [entry for entry in found if entry.sequence <= until]
+            if entries := [entry for entry in found if entry.sequence <= until]:
+                yield entries
     finally:
         backlog.drop()
 
 
-def _messages(hub: Hub, scan: Scan, entries: Sequence[ReadEntry]) -> Iterator[bytes]:
+async def _messages(hub: Hub, scan: Scan, place: int, entries: Sequence[ReadEntry]) -> AsyncGenerator[bytes]:
+    """Yield the messages of entries after a place."""
     data: list[bytes] = []
     size = 0
     for entry in entries:
-        data.append(_payload(hub, scan, entry))
+        if scan.corrected is not None:
+            await scan.corrected.reach(place)
+        place = entry.sequence
+        data.append(_payload(scan, entry))
         size += len(data[-1])
         if size >= MAX_WRITE_BYTES or (size and entry is entries[-1]):
             yield b"".join((*data, hub.tail(entry)))
             data, size = [], 0
 
 
-def _payload(hub: Hub, scan: Scan, entry: ReadEntry) -> bytes:
-    if scan.selection.everything and scan.times == EVERYTHING and not scan.corrected:
+def _payload(scan: Scan, entry: ReadEntry) -> bytes:
+    if scan.selection.everything and scan.times == EVERYTHING and scan.corrected is None:
         _count(scan, rows_of_payload(entry.payload))
         return entry.payload
     # Decoded here, as the ring would keep what `entry.batches` makes.
     batches = [_within(batch, scan.times) for batch in scan.selection.filter(decode_payload(entry.payload))]
-    if scan.corrected:
-        batches = hub.corrections.apply_to(batches)
+    if scan.corrected is not None:
+        batches = scan.corrected.known.apply_to(batches)
     batches = [batch for batch in batches if batch.rows]
     _count(scan, sum(batch.rows for batch in batches))
     return encode_payload(batches)

@@ -16,8 +16,9 @@ from marketdata.columns import ABSENT, Batch, Kind
 from mda.lake.errors import LakeError
 from mda.lake.lake import Lake, View
 from mda.lake.layout import TABLES, Placed
-from mda.market.corrections import Corrections, corrections_of
+from mda.market.corrections import Corrections, KnownCorrections, corrections_of
 from mda.market.errors import archive_unavailable
+from mda.query.history.changed import ChangeFinder, changes_alone
 from mda.query.hub import Hub
 from mda.query.ring import ReadEntry
 from mda.tape.payload import decode_payload
@@ -62,7 +63,7 @@ class Wanted:
         return placed if keep.all() else placed.take(keep)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Source:
     """All rows of a dataset as they were at one moment: those of the lake, and those after them.
 
@@ -77,7 +78,9 @@ class Source:
     recent
         By kind, the rows that the lake does not have.
     corrections
-        The cancels and corrections of trades that are known.
+        The newest cancels and corrections of trades, which are known as they come.
+    finder
+        Finds all of them.
     """
 
     epoch: int
@@ -86,6 +89,11 @@ class Source:
     view: View | None
     recent: dict[Kind, list[Placed]] = field(default_factory=dict)
     corrections: Corrections = field(default_factory=Corrections)
+    finder: ChangeFinder = field(init=False)
+
+    def __post_init__(self) -> None:
+        recent = self.recent.get(Kind.TRADE, [])
+        self.finder = ChangeFinder(self.lake, self.view, recent, self.corrections, self.until)
 
     def span(self, kind: Kind) -> tuple[int, int]:
         """Return the least and the greatest event time of a kind; the least is above where there are no rows."""
@@ -106,13 +114,21 @@ class Source:
         if self.lake is not None and self.view is not None:
             yield from self.lake.rows(self.view, wanted.kind, wanted.ids, wanted.times, wanted.columns)
 
-    def standing(self, parts: Iterator[Placed]) -> Iterator[Placed]:
-        """Yield trades as they stand."""
-        for placed in parts:
-            yield standing(placed, self.corrections)
+    def standing(self, wanted: Wanted) -> Iterator[Placed]:
+        """Yield the rows that are wanted, trades as they stand. Blocks; errors are those of `ChangeFinder`."""
+        if wanted.kind is not Kind.TRADE:
+            yield from self.rows(wanted)
+            return
+        corrections = self.finder.of_trades(wanted.ids, wanted.times)
+        for placed in self.rows(wanted):
+            found = standing(placed, corrections)
+            if self.finder.has_lost(corrections):
+                corrections = self.finder.of_trades(wanted.ids, wanted.times)
+                found = standing(placed, corrections)
+            yield found
 
 
-def standing(placed: Placed, corrections: Corrections) -> Placed:
+def standing(placed: Placed, corrections: KnownCorrections) -> Placed:
     """Return trades as they stand: without those that were cancelled, and without corrections themselves."""
     batch, keep = corrections.stand(placed.batch)
     changes = corrections_of(placed.batch)
@@ -122,8 +138,17 @@ def standing(placed: Placed, corrections: Corrections) -> Placed:
     return found if keep.all() else found.take(keep)
 
 
-async def open_source(hub: Hub, kinds: Sequence[Kind]) -> Source:
+async def open_source(hub: Hub, kinds: Sequence[Kind], *, changes: bool = False) -> Source:
     """Return all rows of a dataset as they are now: what is durable is there.
+
+    Parameters
+    ----------
+    hub
+        The dataset.
+    kinds
+        The kinds.
+    changes
+        Whether of what the lake does not have only cancels and corrections are wanted.
 
     Raises
     ------
@@ -134,7 +159,7 @@ async def open_source(hub: Hub, kinds: Sequence[Kind]) -> Source:
     lake, view = await look(hub)
     archived = view.archived if view is not None else 0
     source = Source(hub.epoch, max(archived, hub.head), lake, view, {kind: [] for kind in kinds}, hub.corrections)
-    await _gather(hub, archived, source)
+    await _gather(hub, archived, source, changes=changes)
     return source
 
 
@@ -160,7 +185,7 @@ async def look(hub: Hub) -> tuple[Lake | None, View | None]:
     return lake, view
 
 
-async def _gather(hub: Hub, archived: int, source: Source) -> None:
+async def _gather(hub: Hub, archived: int, source: Source, *, changes: bool) -> None:
     """Add the rows after what the lake has; of a tape that dropped entries before that, those that there are."""
     after, until = max(archived, await hub.first() - 1), source.until
     rows = 0
@@ -173,7 +198,7 @@ async def _gather(hub: Hub, archived: int, source: Source) -> None:
             after = entry.sequence
             if after > until:
                 return
-            rows += _add(entry, source)
+            rows += _add(entry, source, changes=changes)
             if time.monotonic() > turn:
                 await asyncio.sleep(0)
                 turn = time.monotonic() + _TURN_S
@@ -183,13 +208,17 @@ async def _gather(hub: Hub, archived: int, source: Source) -> None:
             )
 
 
-def _add(entry: ReadEntry, source: Source) -> int:
-    row = 0
+def _add(entry: ReadEntry, source: Source, *, changes: bool) -> int:
+    """Add what is wanted of an entry; return of how many rows that holds the memory."""
+    row = kept = 0
     for batch in decode_payload(entry.payload):
         if batch.kind in source.recent:
-            source.recent[batch.kind].append(_placed(batch, source.epoch, entry.sequence, row))
+            placed = _placed(batch, source.epoch, entry.sequence, row)
+            parts = list(changes_alone([placed])) if changes else [placed]
+            source.recent[batch.kind] += parts
+            kept += sum(part.batch.rows for part in parts)
         row += batch.rows
-    return row
+    return kept if changes else row
 
 
 def _placed(batch: Batch, epoch: int, sequence: int, row: int) -> Placed:
