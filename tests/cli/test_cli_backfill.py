@@ -9,6 +9,7 @@ from marketdata.columns import Batch, Kind, make_batch
 from marketdata.errors import error_of
 from marketdata.v1.gap_pb2 import Gap
 from mda.cli.backfill import MOST_ROWS, Filling, told
+from mda.cli.late_rows import MOST_RUNS
 
 PRODUCER = "backfill-" + "a" * 32
 
@@ -89,4 +90,14 @@ def test_what_to_do_about_a_refusal_depends_on_what_is_there() -> None:
     assert told("D", one) == [
         "lossy 3 to 4: refused, FENCED: Another. It is left open: another run fills it. Run the same command again "
         "once that one is over."
+    ]
+
+
+def test_late_rows_in_too_many_pieces_are_told() -> None:
+    one = filling(3, 4)
+    one.late = {Kind.TRADE: np.arange(0, 2 * MOST_RUNS + 1, 2, dtype=np.uint64)}
+    assert one.is_stuck
+    assert told("D", one) == [
+        "lossy 3 to 4: some of its rows came late, in more pieces than can be told apart (701 pieces, 700 at the "
+        "most). It is left open."
     ]

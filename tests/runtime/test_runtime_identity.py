@@ -247,3 +247,13 @@ async def test_keys_are_there_ahead_of_the_first_call(
     await warming
     issuer.failure = ConnectionError("away")  # just when the first call comes
     assert (await verifier.verify(f"Bearer {issuer.token()}")).client == "mdc_1"
+
+
+async def test_an_issuer_without_keys_is_not_asked_without_a_pause(
+    issuer: Issuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_WARM_UP_S", 30)
+    issuer.document = b'{"keys": []}'
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(verifier.warm_up(), 0.2)
+    assert issuer.fetches == 1

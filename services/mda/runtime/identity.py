@@ -7,6 +7,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -193,12 +194,13 @@ class TokenVerifier:
 
     async def warm_up(self) -> None:
         """Get the keys ahead of the first call, however long it takes: the issuer may be away just when that comes."""
-        while not self._keys:
-            try:
+        while True:
+            with suppress(MarketDataError):
                 async with self._lock:
                     await self._refresh()
-            except MarketDataError:
-                await asyncio.sleep(_WARM_UP_S)
+            if self._keys:  # an issuer that starts may have none yet
+                return
+            await asyncio.sleep(_WARM_UP_S)
 
     async def verify(self, authorization: str | None) -> Principal:
         """Return the holder of the token in an `authorization` header.
