@@ -63,6 +63,10 @@ class LakeFile:
         """Whether its rows are sorted by instrument and time, not in the order of the tape."""
         return self.path.rpartition("/")[2].startswith(_SORTED)
 
+    def is_within(self, name: str, bounds: Range) -> bool:
+        """Whether all its rows are known to be in a range of a column of `BOUNDED` that has no nulls."""
+        return name in self.least and bounds[0] <= self.least[name] and self.greatest[name] <= bounds[1]
+
     def remove(self, *, changes_rows: bool) -> RemoveAction:
         """Return the action that takes it out of the table."""
         return RemoveAction(self.path, changes_rows, _now_ms(), self.size, dict(self.partition))

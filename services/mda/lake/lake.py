@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from marketdata.columns import ABSENT, Batch, Kind, concatenate
 from marketdata.v1.batch_pb2 import TradeAction
+from mda.lake.ahead import Ahead
 from mda.lake.files import FileIndex, LakeFile, Range
 from mda.lake.layout import ENTRIES, SCHEMAS, TABLES, Placed, from_table, stored_names
 from mda.lake.location import Location
@@ -90,6 +91,7 @@ class Lake:
         self._tables = {name: LakeTable(location.child(dataset), name) for name in (*TABLES.values(), ENTRIES)}
         self._lacking = set(_LATER)
         self._reader = FileReader()
+        self._ahead = Ahead()
         self._lock = threading.Lock()
         self._view: View | None = None
         self._looked_s = 0.0
@@ -141,10 +143,13 @@ class Lake:
         ids: NDArray[np.uint32] | None,
         times: Range,
         columns: Sequence[str] | None = None,
+        *,
+        numbered: bool = True,
     ) -> Iterator[Placed]:
         """Yield the rows of some instruments, or of all, in a range of event times, file by file.
 
         Within a file the order is that of the file: of the tape, or of instrument and time.
+        Files are read ahead of who takes their rows.
 
         Parameters
         ----------
@@ -158,12 +163,15 @@ class Lake:
             The first and the last `ts_event`, both included.
         columns
             The wanted columns of the batch; None for all. The rows' places come in any case.
+        numbered
+            Whether these have the rows' numbers in their entries. If not, `Placed.row` is in the
+            same order for rows of one entry, instrument and event time, which are in one file.
 
         Raises
         ------
         LakeError
         """
-        yield from self._rows(view, kind, ids, {"ts_event": times}, columns)
+        yield from self._rows(view, kind, ids, {"ts_event": times}, stored_names(kind, columns, numbered=numbered))
 
     def changes(
         self, view: View, ids: NDArray[np.uint32] | None, references: Range, after: int = 0
@@ -189,7 +197,7 @@ class Lake:
         wanted: dict[str, Range] = {"action": _CHANGES, "refers_to": references}
         if after:
             wanted |= view.of_epoch(after + 1)
-        for found in self._rows(view, Kind.TRADE, ids, wanted, _CHANGE_COLUMNS):
+        for found in self._rows(view, Kind.TRADE, ids, wanted, stored_names(Kind.TRADE, _CHANGE_COLUMNS)):
             keep = found.batch["action"] >= _CHANGES[0]
             keep &= _within(found.batch["refers_to"].view(np.int64), references)
             if keep.any():
@@ -217,23 +225,27 @@ class Lake:
         kind: Kind,
         ids: NDArray[np.uint32] | None,
         wanted: Mapping[str, Range],
-        columns: Sequence[str] | None,
+        names: Sequence[str],
     ) -> Iterator[Placed]:
         """Yield what counts of the row groups that may hold rows in all of some ranges: of those times."""
         wanted = _with_ids(wanted, ids)
         times = wanted.get("ts_event", (0, ABSENT))
         told = (view.first, view.archived)
-        for file in view.files(TABLES[kind], wanted):
-            found = self._read(view, kind, file, wanted, columns)
-            keep = _within(found.batch["ts_event"], times)
-            if found.epoch == view.epoch:
+
+        def read(file: LakeFile) -> Placed:
+            found = self._read(view, kind, file, wanted, names)
+            keep = np.ones(found.batch.rows, dtype=np.bool_)
+            if not file.is_within("ts_event", times):
+                keep &= _within(found.batch["ts_event"], times)
+            if found.epoch == view.epoch and not file.is_within("tape_sequence", told):
                 keep &= _within(found.sequence, told)
-            if ids is not None:
-                keep &= np.isin(found.batch["instrument_id"], ids)
-            if keep.all():
+            if ids is not None and not (_is_run(ids) and file.is_within("instrument_id", wanted["instrument_id"])):
+                keep &= _is_any(found.batch["instrument_id"], ids)
+            return found if keep.all() else found.take(keep)
+
+        for found in self._ahead.map(read, view.files(TABLES[kind], wanted)):
+            if found.batch.rows:
                 yield found
-            elif keep.any():
-                yield found.take(keep)
 
     def stretch(self, view: View, kind: Kind, first: int, last: int) -> Placed | None:
         """Return the rows of a stretch of the tape, in its order; None if there are none.
@@ -245,7 +257,7 @@ class Lake:
         wanted = view.of_epoch(first, last)
         parts: list[Placed] = []
         for file in view.files(TABLES[kind], wanted):
-            found = self._read(view, kind, file, wanted, None)
+            found = self._read(view, kind, file, wanted, stored_names(kind, None))
             keep = _within(found.sequence, wanted["tape_sequence"])
             parts.append(found if keep.all() else found.take(keep))
         return in_tape_order(parts)
@@ -257,7 +269,7 @@ class Lake:
         ------
         LakeError
         """
-        return self._read(view, kind, file, {}, None)
+        return self._read(view, kind, file, {}, stored_names(kind, None))
 
     def first_since(self, view: View, time_ns: int) -> int | None:
         """Return the sequence number of the first entry that the tape took at or after a time; None if none is there.
@@ -293,9 +305,8 @@ class Lake:
         return table.take(rows[np.argsort(sequence[rows], kind="stable")])
 
     def _read(
-        self, view: View, kind: Kind, file: LakeFile, wanted: Mapping[str, Range], columns: Sequence[str] | None
+        self, view: View, kind: Kind, file: LakeFile, wanted: Mapping[str, Range], names: Sequence[str]
     ) -> Placed:
-        names = stored_names(kind, columns)
         table = self._reader.read(view.tables[TABLES[kind]].location, file, wanted, names)
         return from_table(kind, table, file.least["tape_epoch"])
 
@@ -356,6 +367,15 @@ def _scattered(placed: Placed, places: NDArray[np.int64]) -> Placed:
 def tape_keys(placed: Placed, base: int) -> NDArray[np.int64]:
     """Return numbers in the order of the rows' places; `base` is no greater than any sequence number."""
     return ((placed.sequence - base) << _ROW_BITS) + placed.row
+
+
+def _is_run(ids: NDArray[np.uint32]) -> bool:
+    """Return whether ascending ids follow one another without a hole."""
+    return len(ids) > 0 and int(ids[-1]) - int(ids[0]) < len(ids)
+
+
+def _is_any(values: NDArray[np.uint32], ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    return (values >= ids[0]) & (values <= ids[-1]) if _is_run(ids) else np.isin(values, ids)
 
 
 def _within(values: NDArray[np.int64], bounds: Range) -> NDArray[np.bool_]:

@@ -138,7 +138,10 @@ def to_table(placed: Placed) -> pa.Table:
 
 
 def from_table(kind: Kind, table: pa.Table, epoch: int) -> Placed:
-    """Return a table's rows, which are all of one epoch. Columns that it lacks are left out."""
+    """Return a table's rows, which are all of one epoch.
+
+    Columns that it lacks are left out; where it lacks the rows' numbers, their places in it are told instead.
+    """
     columns: dict[str, NDArray[Any]] = {}
     for column in COLUMNS[kind]:
         stored = _STORED.get(column.name, column.name)
@@ -151,14 +154,26 @@ def from_table(kind: Kind, table: pa.Table, epoch: int) -> Placed:
     if (delay := columns.get("ts_recv")) is not None:
         columns["ts_recv"] = np.where(delay == ABSENT, ABSENT, delay + columns["ts_event"])
     batch = Batch(kind, table.num_rows, columns)
-    return Placed(batch, epoch, _numbers(table.column(_SEQUENCE), 0), _numbers(table.column(_ROW), 0))
+    numbered = _ROW in table.column_names
+    row = _numbers(table.column(_ROW), 0) if numbered else np.arange(table.num_rows, dtype=np.int32)
+    return Placed(batch, epoch, _numbers(table.column(_SEQUENCE), 0), row)
 
 
-def stored_names(kind: Kind, columns: Sequence[str] | None) -> list[str]:
-    """Return the columns of a table that some columns of a batch, or all, are made of, with the rows' places."""
+def stored_names(kind: Kind, columns: Sequence[str] | None, *, numbered: bool = True) -> list[str]:
+    """Return the columns of a table that some columns of a batch, or all, are made of, with the rows' places.
+
+    Parameters
+    ----------
+    kind
+        The kind.
+    columns
+        The columns; None for all.
+    numbered
+        Whether places have the rows' numbers in their entries.
+    """
     chosen = [column.name for column in COLUMNS[kind]] if columns is None else columns
     wanted = {"instrument_id", "ts_event", *(_STORED.get(name, name) for name in chosen)}
-    return [*sorted(wanted), _SEQUENCE, _ROW]
+    return [*sorted(wanted), _SEQUENCE, *([_ROW] if numbered else [])]
 
 
 def _numbers(column: pa.ChunkedArray[Any], absent: int) -> NDArray[Any]:

@@ -250,6 +250,40 @@ async def test_bars_in_pages_are_those_of_the_oracle(world: World, kind: Kind) -
     assert bars == [_bar(world, query, instrument, start) for instrument in (1, 2, 3) for start in _starts(query)]
 
 
+@pytest.mark.parametrize("compact", [False, True], ids=["as they came", "sorted"])
+async def test_rows_of_one_time_and_entry_open_and_close_a_bar_as_they_came(
+    client: Client, tmp_path: Path, compact: bool
+) -> None:
+    async with world_of(client, tmp_path) as world:
+        prices = (1 + np.arange(90_000)) * NANOS  # more than are summed at once
+        for part in (prices, prices[::-1]):
+            ids = np.arange(len(part)) % 3 + 1
+            columns = {"ts_event": np.full(len(part), NOW_NS), "instrument_id": ids, "price": part, "size": part}
+            whole = make_batch(Kind.TRADE, columns)
+            await world.write(*(whole.slice(first, first + 30_000) for first in range(0, len(part), 30_000)))
+        await world.archive(compact=compact)
+        for instrument in (1, 2, 3):
+            query = query_of(ids=np.array([instrument], np.uint32), start_ns=NOW_NS, end_ns=NOW_NS + 60 * SECOND)
+            made = make_bars(await world.source(), query, stretch_of(query, 1, (0, 0)), ABSENT, no_gaps())
+            assert made.open.tolist() == [instrument * NANOS]
+            assert made.close.tolist() == [int(prices[::-1][instrument - 1 :: 3][-1])]
+            assert made.count.tolist() == [60_000]
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [2], [1, 3], [3, 7], [9], []])
+async def test_only_rows_of_the_instruments_and_times_are_read(world: World, ids: list[int]) -> None:
+    found = await world.source()
+    for times in ((0, ABSENT), (NOW_NS + 1000 * SECOND, NOW_NS + 2000 * SECOND)):
+        parts = found.rows(Wanted(Kind.QUOTE, np.array(ids, np.uint32), times))
+        wanted = [
+            row
+            for row in world.rows(Kind.QUOTE)
+            if row["instrument_id"] in ids and times[0] <= row["ts_event"] <= times[1]
+        ]
+        rows = [row for placed in parts for row in facts(placed.batch)]
+        assert sorted(rows, key=str) == sorted(wanted, key=str)
+
+
 async def test_bars_of_the_venue_are_the_newest_of_their_interval(world: World) -> None:
     query = query_of(kind=Kind.BAR, fill=Fill.NONE)
     newest: dict[tuple[int, int], tuple[int, ...]] = {}

@@ -148,10 +148,10 @@ def sums_of(source: Source, ids: Ids | None, periods: Periods, times: tuple[int,
 
 def _ticks(source: Source, ids: Ids | None, times: tuple[int, int], kind: Kind) -> Iterator[Ticks]:
     if kind is Kind.QUOTE:
-        for placed in source.rows(Wanted(Kind.QUOTE, ids, times, _QUOTE_COLUMNS)):
+        for placed in source.rows(Wanted(Kind.QUOTE, ids, times, _QUOTE_COLUMNS, numbered=False)):
             yield ticks_of_quotes(placed)
         return
-    for placed in source.standing(Wanted(Kind.TRADE, ids, times, _TRADE_COLUMNS)):
+    for placed in source.standing(Wanted(Kind.TRADE, ids, times, _TRADE_COLUMNS, numbered=False)):
         yield ticks_of_trades(placed)
 
 

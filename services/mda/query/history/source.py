@@ -47,12 +47,15 @@ class Wanted:
         The first and the last event time, both included.
     columns
         The columns of the batch that matter; None for all.
+    numbered
+        Whether the rows' numbers in their entries matter; see `Lake.rows`.
     """
 
     kind: Kind
     ids: Ids | None = None
     times: tuple[int, int] = EVERYTHING
     columns: Sequence[str] | None = None
+    numbered: bool = True
 
     def pick(self, placed: Placed) -> Placed:
         """Return the rows that are wanted, of rows of the kind."""
@@ -112,7 +115,9 @@ class Source:
             if found.batch.rows:
                 yield found
         if self.lake is not None and self.view is not None:
-            yield from self.lake.rows(self.view, wanted.kind, wanted.ids, wanted.times, wanted.columns)
+            yield from self.lake.rows(
+                self.view, wanted.kind, wanted.ids, wanted.times, wanted.columns, numbered=wanted.numbered
+            )
 
     def standing(self, wanted: Wanted) -> Iterator[Placed]:
         """Yield the rows that are wanted, trades as they stand. Blocks; errors are those of `ChangeFinder`."""
