@@ -21,7 +21,7 @@ def test_results_come_in_order_whatever_takes_long() -> None:
     assert list(Ahead().map(work, range(20))) == [number * number for number in range(20)]
 
 
-def test_no_more_than_the_next_three_are_worked_on() -> None:
+def test_no_more_than_the_next_two_are_worked_on() -> None:
     begun: list[int] = []
     results = Ahead().map(lambda number: begun.append(number) or number, range(100))
     for taken in range(50):

@@ -23,7 +23,7 @@ class Ahead:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lake-rows")
 
     def map(self, work: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
-        """Yield what work returns for each item, in their order; the next three are worked on meanwhile.
+        """Yield what work returns for each item, in their order; the next two are worked on meanwhile.
 
         Raises what the work raises, in the place of the item's result.
         """
