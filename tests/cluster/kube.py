@@ -88,6 +88,13 @@ def upgrade(*more: str, wait_s: int = 120, release: str = RELEASE) -> str:
     return helm("upgrade", "--install", release, str(CHART), *SETTINGS, *wait, *more, timeout_s=wait_s + 60)
 
 
+def roll_back(release: str = RELEASE) -> None:
+    """Go back to what was there before changes that failed."""
+    history = json.loads(helm("history", release, "--output", "json"))
+    revision = next(past["revision"] for past in reversed(history) if past["status"] == "deployed")
+    helm("rollback", release, str(revision), "--wait", "--timeout", "120s")
+
+
 def node_address() -> str:
     """Return the address of the first node."""
     addresses = get("nodes")["items"][0]["status"]["addresses"]
