@@ -8,9 +8,11 @@ BIN := .venv/bin
 ALONE := tests/kill tests/abuse/test_floods.py
 MDA_ARGS ?=
 PYTEST_ARGS ?=
-GO := 1.27.3
+# The newest that Trivy builds with.
+GO := 1.26.6
 VERSITYGW := v1.8.0
 HELM := v4.3.1
+TRIVY := v0.74.0
 CYCLONEDX := 7.5.0
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGES ?= localhost/market-data-agent
@@ -19,6 +21,11 @@ TAG ?= dev
 IMAGE_BUILD ?= docker build
 # What images begin with. In production by digest: python@sha256:…
 BASE_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
+# What is scanned: an image's name, or `--input image.tar`. Where Trivy's databases cannot be had:
+# SCANNERS=misconfig SCAN_ARGS=--skip-check-update
+SCAN_IMAGE ?= $(IMAGES)/services:$(TAG)
+SCANNERS ?= vuln,misconfig
+SCAN_ARGS ?=
 
 ##@ Use
 
@@ -47,6 +54,17 @@ sbom: setup ## Write what the services' image has of Python packages, as Cyclone
 	  --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json build/sbom/bin/python
 	rm -r build/sbom
 
+.PHONY: scan
+scan: build/tools/trivy ## Look for known weaknesses, careless settings and secrets in image, chart and sources; high ones fail (builds Trivy first, 10 minutes)
+	$(SCAN) image $(HIGH) --ignore-unfixed --scanners $(SCANNERS) --image-config-scanners misconfig $(SCAN_ARGS) $(SCAN_IMAGE)
+	$(SCAN) image --scanners secret --image-config-scanners secret $(SCAN_ARGS) $(SCAN_IMAGE)
+	$(SCAN) config $(HIGH) $(SCAN_ARGS) deploy
+	$(SCAN) config $(HIGH) --helm-values charts/market-data-agent/values-production.yaml $(SCAN_ARGS) charts
+	$(SCAN) filesystem --scanners secret --skip-dirs .venv,build,.mda $(SCAN_ARGS) .
+
+SCAN := build/tools/trivy --quiet --ignorefile .trivyignore.yaml --exit-code 1
+HIGH := --severity HIGH,CRITICAL
+
 .PHONY: image-binaries
 image-binaries: ## Build images of Envoy and NATS, for a cluster that cannot pull them
 	$(IMAGE_BUILD) -f deploy/images/Dockerfile.binaries --build-arg BASE_IMAGE=$(BASE_IMAGE) --target envoy -t $(IMAGES)/envoy:$(TAG) .
@@ -69,6 +87,9 @@ cluster-install: setup build/tools/helm ## Install what the cluster tests try, i
 .PHONY: cluster-test
 cluster-test: setup build/tools/helm ## Try it there: calls, policies, changes under load (15 minutes)
 	$(BIN)/pytest tests/cluster $(PYTEST_ARGS)
+
+build/tools/trivy: build/go
+	GOEXPERIMENT=jsonv2 GOBIN=$(CURDIR)/build/tools $(GO_INSTALL) github.com/aquasecurity/trivy/cmd/trivy@$(TRIVY)
 
 build/tools/helm: build/go
 	GOBIN=$(CURDIR)/build/tools $(GO_INSTALL) helm.sh/helm/v4/cmd/helm@$(HELM)
