@@ -74,6 +74,14 @@ def test_only_row_groups_with_rows_in_all_ranges_are_read(tmp_path: Path, monkey
     assert reader.bounds(location, file, {}, "lacking") is None
 
 
+def test_columns_of_a_file_have_levels_only_where_they_have_nulls(tmp_path: Path) -> None:
+    location = Location(str(tmp_path))
+    added = write_file(location, pa.table({"ts_event": [1, 2], "action": [None, 2]}), None)
+    found = FileReader().read(location, LakeFile(added.path, added.size, 2, {}, {}, {}), {})
+    assert found.to_pydict() == {"ts_event": [1, 2], "action": [None, 2]}
+    assert [field.nullable for field in found.schema] == [False, True]
+
+
 def test_the_log_of_an_older_table_tells_of_actions_from_now_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

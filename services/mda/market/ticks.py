@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -58,6 +58,26 @@ class Ticks:
             self.price[rows],
             self.size[rows],
         )
+
+    @classmethod
+    def concatenate(cls, pieces: Sequence[Ticks]) -> Ticks:
+        """Return the rows of pieces, one after the other."""
+        return cls(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in _COLUMNS))
+
+
+_COLUMNS: Final = tuple(column.name for column in fields(Ticks))
+
+
+def in_pieces(pieces: Iterable[Ticks], rows: int) -> Iterator[Ticks]:
+    """Yield the rows of pieces, small ones joined until there are so many rows: each costs much, however small."""
+    joined: list[Ticks] = []
+    for piece in pieces:
+        joined.append(piece)
+        if sum(map(len, joined)) >= rows:
+            yield Ticks.concatenate(joined) if len(joined) > 1 else piece
+            joined = []
+    if joined:
+        yield Ticks.concatenate(joined)
 
 
 def quote_mids(

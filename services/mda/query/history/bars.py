@@ -17,12 +17,15 @@ from mda.market.bars import Bars, Fill, Gaps, Grid, finish
 from mda.market.intervals import Interval, Periods
 from mda.market.pages import decode_token, encode_token
 from mda.market.sessions import Session
-from mda.market.ticks import Ticks, quote_mids
+from mda.market.ticks import Ticks, in_pieces, quote_mids
 from mda.query.history.as_of import rows_as_of
 from mda.query.history.source import Ids, Source, Wanted
 
 _MOST_PARTS: Final = 16
 """So many partial bars of an interval are merged into one."""
+
+_PIECE_ROWS: Final = 16_384
+"""Fewer rows are not summed by themselves."""
 
 _BAR: Final = struct.Struct(">Iq")
 _TRADE_COLUMNS: Final = ("sequence", "price", "size", "action")
@@ -139,7 +142,7 @@ def make_bars(source: Source, query: BarQuery, stretch: Stretch, now_ns: int, ga
 def sums_of(source: Source, ids: Ids | None, periods: Periods, times: tuple[int, int], kind: Kind) -> BarSums:
     """Sum the rows of some instruments, or of all, and of times of which both are included. Blocks."""
     parts: list[BarSums] = []
-    for ticks in _ticks(source, ids, times, kind):
+    for ticks in in_pieces(_ticks(source, ids, times, kind), _PIECE_ROWS):
         parts.append(sum_rows(ticks, periods))
         if len(parts) == _MOST_PARTS:
             parts = [merge(parts)]
