@@ -1,14 +1,21 @@
-"""Publishing with durable acknowledgements: through the gateway, past it, and JetStream alone."""
+"""Publishing with durable acknowledgements: through the gateway, past it, and JetStream alone.
+
+Whoever publishes shares the machine with all others. What archiving takes meanwhile is told by stopping it.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from nats.js import api
 
 from bench.report import Report
-from bench.stack import DATASET, Running, quotes
+from bench.stack import DATASET, Running, archived, quotes
 from marketdata.columns import Batch
 from marketdata.publisher import Publisher
 from mda.tape.payload import encode_payload
@@ -19,6 +26,11 @@ _SECONDS: Final = 4.0
 
 async def run(running: Running, report: Report) -> None:
     """Measure each batch size."""
+    with _stopped(running.pid("archive")):
+        for rows in _SIZES:
+            figure = await _publish(running, rows, gateway=True, name="alone")
+            report.add("publish durable through the gateway, no archive", f"batches of {rows:,}", figure, "M rows/s")
+    await archived(running)
     for rows in _SIZES:
         bare = await _jetstream(running, rows)
         group = f"publish durable, batches of {rows:,}"
@@ -27,18 +39,28 @@ async def run(running: Running, report: Report) -> None:
         report.add(group, "through the gateway", await _publish(running, rows, gateway=True), "M rows/s", bare)
 
 
-async def _publish(running: Running, rows: int, *, gateway: bool) -> float:
+@contextmanager
+def _stopped(pid: int) -> Generator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _publish(running: Running, rows: int, *, gateway: bool, name: str = "bench") -> float:
     first = quotes(rows, time.time_ns() - 10_000_000_000)
-    async with running.channel("ingestion", gateway=gateway) as (channel, tokens):
-        name = f"bench-{rows}-{gateway}"
-        async with Publisher.open(channel, tokens, DATASET, name) as publisher:
-            started = time.perf_counter()
-            count = 0
-            while time.perf_counter() - started < _SECONDS:
-                await publisher.publish(_later(first, count * rows))
-                count += 1
-            await publisher.flush()
-            return publisher.acknowledged_rows / (time.perf_counter() - started) / 1e6
+    async with (
+        running.channel("ingestion", gateway=gateway) as (channel, tokens),
+        Publisher.open(channel, tokens, DATASET, f"{name}-{rows}-{gateway}") as publisher,
+    ):
+        started = time.perf_counter()
+        count = 0
+        while time.perf_counter() - started < _SECONDS:
+            await publisher.publish(_later(first, count * rows))
+            count += 1
+        await publisher.flush()
+        return publisher.acknowledged_rows / (time.perf_counter() - started) / 1e6
 
 
 def _later(batch: Batch, by_ns: int) -> Batch:

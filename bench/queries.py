@@ -18,8 +18,8 @@ import numpy as np
 
 from bench.latency import measure
 from bench.report import Report
-from bench.stack import DATASET, Running, quotes
-from marketdata.archive.v1.archive_service_pb2 import CompactRequest, GetStatusRequest, GetStatusResponse
+from bench.stack import DATASET, Running, archived, quotes
+from marketdata.archive.v1.archive_service_pb2 import CompactRequest
 from marketdata.archive.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from marketdata.client import Client
 from marketdata.columns import NANOS, Batch
@@ -40,7 +40,8 @@ async def run(running: Running, report: Report) -> None:
     start_ns = time.time_ns() - 2 * _HOUR_NS
     async with running.client() as client:
         await _publish(client, start_ns)
-        await _archived(running)
+        await archived(running)
+        await _compact(running)
         before = await measure(running, _PER_S, gateway=True, seconds=_SECONDS)
         async with _asking(running, start_ns) as answers:
             during = await measure(running, _PER_S, gateway=True, seconds=_SECONDS)
@@ -64,17 +65,11 @@ async def _publish(client: Client, start_ns: int) -> None:
         await publisher.flush()
 
 
-async def _archived(running: Running) -> None:
-    """Wait until the lake has the rows, and have its files written together, as they are after a minute."""
+async def _compact(running: Running) -> None:
+    """Have the lake's files written together, as they are after a minute."""
     async with running.channel("archive", gateway=True) as (channel, tokens):
-        stub = ArchiveServiceStub(channel)
         metadata = (("authorization", f"Bearer {await tokens.token()}"),)
-        await asyncio.sleep(3)  # the archive looks for new datasets every other second
-        status = GetStatusResponse(tape_sequence=1)
-        while status.archived_sequence < status.tape_sequence:
-            await asyncio.sleep(0.5)
-            status = await stub.GetStatus(GetStatusRequest(dataset=DATASET), metadata=metadata)
-        await stub.Compact(CompactRequest(dataset=DATASET), metadata=metadata)
+        await ArchiveServiceStub(channel).Compact(CompactRequest(dataset=DATASET), metadata=metadata)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -17,6 +18,8 @@ import grpc
 import numpy as np
 from nats.aio.client import Client as Nats
 
+from marketdata.archive.v1.archive_service_pb2 import GetStatusRequest, GetStatusResponse
+from marketdata.archive.v1.archive_service_pb2_grpc import ArchiveServiceStub
 from marketdata.client import CHANNEL_OPTIONS, Client
 from marketdata.columns import Batch
 from marketdata.tokens import TokenSource
@@ -108,6 +111,18 @@ async def put_instruments(running: Running) -> None:
     """Make the dataset."""
     async with running.client() as client:
         await client.put_instruments(DATASET, [Instrument(symbol=f"B{i}") for i in range(INSTRUMENTS)])
+
+
+async def archived(running: Running) -> None:
+    """Wait until the lake has all that is on the tape."""
+    async with running.channel("archive", gateway=True) as (channel, tokens):
+        stub = ArchiveServiceStub(channel)
+        metadata = (("authorization", f"Bearer {await tokens.token()}"),)
+        await asyncio.sleep(3)  # the archive looks for new datasets every other second
+        status = GetStatusResponse(tape_sequence=1)
+        while status.archived_sequence < status.tape_sequence:
+            await asyncio.sleep(0.5)
+            status = await stub.GetStatus(GetStatusRequest(dataset=DATASET), metadata=metadata)
 
 
 def quotes(rows: int, start_ns: int) -> Batch:
