@@ -1,4 +1,4 @@
-"""Work done ahead of who takes its results."""
+"""Files read ahead of who takes their rows."""
 
 from __future__ import annotations
 

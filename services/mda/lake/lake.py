@@ -149,7 +149,7 @@ class Lake:
         """Yield the rows of some instruments, or of all, in a range of event times, file by file.
 
         Within a file the order is that of the file: of the tape, or of instrument and time.
-        Files are read ahead of who takes their rows.
+        Two files are read ahead of who takes their rows.
 
         Parameters
         ----------

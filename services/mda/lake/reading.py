@@ -117,7 +117,7 @@ class FileReader:
                 metadata=footer.metadata,
                 page_checksum_verification=True,
             ) as opened:
-                return opened.read_row_groups(groups, columns=schema.names, use_threads=True)
+                return opened.read_row_groups(groups, columns=schema.names)
 
     def bounds(self, location: Location, file: LakeFile, wanted: Mapping[str, Range], name: str) -> Range | None:
         """Return the bounds of a column in the row groups that `read` would return; None where there are none.

@@ -23,7 +23,8 @@ class Workers:
     Parameters
     ----------
     threads
-        How many queries are worked on at the same time; so many have rows in memory.
+        How many queries are worked on at the same time; so many have rows in memory, of three files each
+        (see `Lake.rows`).
     most_waiting
         How many more may wait; others are refused.
     """
