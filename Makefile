@@ -108,7 +108,7 @@ setup: .venv/.ready ## Make .venv with `mda` in it, as locked
 	touch $@
 
 .PHONY: test
-test: lint docs ## Run the linters, build the docs, then all tests, and check the coverage
+test: lint docs chart-test ## Run the linters, build the docs, then all tests, and check the coverage
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE) tests/chart tests/cluster) $(PYTEST_ARGS)
 	$(BIN)/coverage run -m pytest $(ALONE) $(PYTEST_ARGS)
