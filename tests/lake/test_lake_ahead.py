@@ -44,11 +44,3 @@ def test_an_error_comes_in_the_place_of_the_result() -> None:
 def test_one_alone_is_worked_on_where_it_is_asked_for() -> None:
     assert list(Ahead().map(lambda _: threading.current_thread(), [0])) == [threading.current_thread()]
     assert list(Ahead().map(str, [])) == []
-
-
-def test_who_stops_early_leaves_nothing_to_do() -> None:
-    begun: list[int] = []
-    results = Ahead().map(lambda number: begun.append(number) or number, range(100))
-    assert next(results) == 0
-    results.close()  # type: ignore[attr-defined]
-    assert len(begun) <= 4

@@ -119,3 +119,9 @@ def test_quotients_near_a_half_are_exact(bottom: int, quotient: int, off: int, h
 def test_middles_are_rounded_half_to_even(pairs: list[tuple[int, int]]) -> None:
     expected = [ABSENT if ABSENT in pair else round(Fraction(sum(pair), 2)) for pair in pairs]
     assert middles(column([a for a, _ in pairs]), column([b for _, b in pairs])).tolist() == expected
+
+
+def test_middles_of_more_rows_than_are_looked_at_together() -> None:
+    times = MAX_ROWS  # of three rows each
+    found = middles(np.tile(column([1, 2, ABSENT]), times), np.tile(column([2, 5, 7]), times))
+    assert np.array_equal(found, np.tile(column([2, 4, ABSENT]), times))

@@ -31,13 +31,9 @@ class Ahead:
             yield from map(work, items)
             return
         under_way: deque[Future[T]] = deque()
-        try:
-            for item in items:
-                under_way.append(self._pool.submit(work, item))
-                if len(under_way) > _AHEAD:
-                    yield under_way.popleft().result()
-            while under_way:
+        for item in items:
+            under_way.append(self._pool.submit(work, item))
+            if len(under_way) > _AHEAD:
                 yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+        while under_way:
+            yield under_way.popleft().result()

@@ -71,11 +71,13 @@ _COLUMNS: Final = tuple(column.name for column in fields(Ticks))
 def in_pieces(pieces: Iterable[Ticks], rows: int) -> Iterator[Ticks]:
     """Yield the rows of pieces, small ones joined until there are so many rows: each costs much, however small."""
     joined: list[Ticks] = []
+    missing = rows
     for piece in pieces:
         joined.append(piece)
-        if sum(map(len, joined)) >= rows:
+        missing -= len(piece)
+        if missing <= 0:
             yield Ticks.concatenate(joined) if len(joined) > 1 else piece
-            joined = []
+            joined, missing = [], rows
     if joined:
         yield Ticks.concatenate(joined)
 
